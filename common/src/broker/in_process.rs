@@ -1,0 +1,1 @@
+//! Within one process: for `offload dev`, and for tests.

@@ -1,0 +1,61 @@
+//! Configuration, one section per file. `default.toml` is the defaults and their documentation; a file, the
+//! environment and flags override it, in that order.
+
+mod broker;
+mod database;
+mod egress;
+mod files;
+mod imports;
+mod jobs;
+mod kinds;
+mod log;
+mod server;
+mod worker;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use broker::{BrokerConfig, QueueType};
+pub use database::DatabaseConfig;
+pub use egress::EgressConfig;
+pub use files::FilesConfig;
+pub use imports::ImportsConfig;
+pub use jobs::JobsConfig;
+pub use kinds::ExecKindConfig;
+pub use log::{LogConfig, LogFormat};
+pub use server::ServerConfig;
+pub use worker::WorkerConfig;
+
+/// Everything that can be configured. There are no defaults in the types: `default.toml` gives every value.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The HTTP side.
+    pub server: ServerConfig,
+    /// Where jobs are remembered.
+    pub database: DatabaseConfig,
+    /// What carries them.
+    pub broker: BrokerConfig,
+    /// Where files live.
+    pub files: FilesConfig,
+    /// Defaults and limits of jobs.
+    pub jobs: JobsConfig,
+    /// The worker side.
+    pub worker: WorkerConfig,
+    /// What `http.call` may reach.
+    pub egress: EgressConfig,
+    /// What `table.import` may write.
+    pub imports: ImportsConfig,
+    /// The queues, by name. `default` is always there.
+    pub queues: BTreeMap<String, QueueConfig>,
+    /// The kinds that run a program, by name.
+    pub kinds: BTreeMap<String, ExecKindConfig>,
+    /// What is logged.
+    pub log: LogConfig,
+}
+
+/// A queue. Its name is all there is to say so far.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueueConfig {}

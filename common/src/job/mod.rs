@@ -1,0 +1,16 @@
+//! A job: its identity, its states, what a client and what a worker see of it.
+
+mod delivery;
+mod id;
+mod lane;
+mod lease;
+mod model;
+mod state;
+pub mod transition;
+
+pub use delivery::{Verdict, judge};
+pub use id::{FileId, JobId, WorkerId};
+pub use lane::{Lane, Priority};
+pub use lease::{Epoch, Lease, Nonce};
+pub use model::{Attempt, ErrorInfo, Job, LogLine, NewJob, Progress};
+pub use state::State;

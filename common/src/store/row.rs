@@ -1,0 +1,1 @@
+//! Decoding that the stores share.
