@@ -428,8 +428,10 @@ pub struct Steal {
 /// When a worker counts as lost.
 #[derive(Clone, Copy, Debug)]
 pub struct ReapPolicy {
-    /// No beat for this long.
-    pub lease: Duration,
+    /// No beat for this long, or any other proof that it is gone. `None` while the caller cannot judge others (its own
+    /// beats failed a moment ago, so theirs may have too): then no worker is newly marked, and only the rows of workers
+    /// that are marked, left or unknown are taken.
+    pub lease: Option<Duration>,
 }
 
 /// What reaping did.
