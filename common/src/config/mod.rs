@@ -4,12 +4,18 @@
 mod broker;
 mod database;
 mod egress;
+mod environment;
 mod files;
 mod imports;
 mod jobs;
 mod kinds;
+mod layer;
+mod load;
 mod log;
+mod origin;
 mod server;
+mod show;
+mod validate;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -23,8 +29,11 @@ pub use files::FilesConfig;
 pub use imports::ImportsConfig;
 pub use jobs::JobsConfig;
 pub use kinds::ExecKindConfig;
+pub use load::{DEFAULT, Loaded, Override, Role, Sources, load};
 pub use log::{LogConfig, LogFormat};
+pub use origin::{ConfigError, Origin, Origins, Problem};
 pub use server::ServerConfig;
+pub use show::without_password;
 pub use worker::WorkerConfig;
 
 /// Everything that can be configured. There are no defaults in the types: `default.toml` gives every value.
