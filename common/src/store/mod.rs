@@ -421,6 +421,8 @@ pub struct Steal {
     pub kinds: Vec<String>,
     /// Only rows that have been queued for longer than this.
     pub older_than: Duration,
+    /// Whether a row that lost a worker before may be among them; at most one is. A process runs one such job at a time.
+    pub suspects: bool,
     /// At most this many.
     pub limit: u32,
 }
@@ -558,6 +560,7 @@ pub trait Store: Send + Sync + 'static {
     async fn promote(&self, window: u32, limit: u32) -> Result<Vec<Dispatch>>;
 
     /// Claims queued rows whose messages must have been lost, oldest queued first, those that lost a worker before all.
+    /// Answers each as it reads after its claim.
     async fn steal(&self, steal: &Steal) -> Result<Vec<(Candidate, Lease)>>;
 
     /// Marks workers without a beat as reaped, and takes every running row whose worker is reaped or unknown through
