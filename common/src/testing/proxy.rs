@@ -1,0 +1,240 @@
+//! A TCP proxy that a test can cut, stall and restore: a network that fails on command, in front of PostgreSQL,
+//! RabbitMQ or anything else that speaks TCP.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// Passes connections on to a target. Everything ends when it is dropped.
+pub struct Proxy {
+    addr: SocketAddr,
+    rules: watch::Sender<Rules>,
+    connections: watch::Receiver<usize>,
+    task: JoinHandle<()>,
+}
+
+/// What the proxy does with bytes and connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Pass,
+    Stall,
+    Refuse,
+}
+
+#[derive(Clone, Copy)]
+struct Rules {
+    mode: Mode,
+    /// Connections of an earlier era are to be dropped.
+    era: u64,
+}
+
+impl Proxy {
+    /// Listens on a free loopback port and passes connections on to `target`.
+    ///
+    /// # Panics
+    /// Where no loopback port can be had.
+    pub async fn start(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free loopback port");
+        let addr = listener.local_addr().expect("a bound listener has an address");
+        let (rules, watched) = watch::channel(Rules { mode: Mode::Pass, era: 0 });
+        let (count, connections) = watch::channel(0);
+        let task = tokio::spawn(accept(listener, target, watched, count));
+        Self { addr, rules, connections, task }
+    }
+
+    /// Where it listens. Stays the same through cuts.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Drops every connection. New ones are passed on.
+    pub fn disconnect(&self) {
+        self.rules.send_modify(|rules| rules.era += 1);
+    }
+
+    /// Drops every connection, and every new one as soon as it is made.
+    pub fn cut(&self) {
+        self.rules.send_modify(|rules| *rules = Rules { mode: Mode::Refuse, era: rules.era + 1 });
+    }
+
+    /// Keeps connections open, and accepts new ones, but lets no byte through: a network that swallows packets, or a
+    /// server that hangs. Nothing is lost: [`Proxy::restore`] lets the bytes flow on.
+    pub fn stall(&self) {
+        self.rules.send_modify(|rules| rules.mode = Mode::Stall);
+    }
+
+    /// Passes everything on again.
+    pub fn restore(&self) {
+        self.rules.send_modify(|rules| rules.mode = Mode::Pass);
+    }
+
+    /// How many connections are open now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        *self.connections.borrow()
+    }
+
+    /// Waits until the number of open connections satisfies `condition`.
+    pub async fn wait_for_connections(&mut self, condition: impl Fn(usize) -> bool) {
+        // The task that counts lives as long as the proxy.
+        let _ = self.connections.wait_for(|open| condition(*open)).await;
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, target: SocketAddr, rules: watch::Receiver<Rules>, count: watch::Sender<usize>) {
+    let count = Arc::new(count);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((client, _)) = accepted else { continue };
+                let (rules, counted) = (rules.clone(), Counted::new(count.clone()));
+                connections.spawn(async move {
+                    let _counted = counted;
+                    carry(client, target, rules).await;
+                });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Counts one connection for as long as it lives.
+struct Counted(Arc<watch::Sender<usize>>);
+
+impl Counted {
+    fn new(count: Arc<watch::Sender<usize>>) -> Self {
+        count.send_modify(|open| *open += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
+}
+
+/// Carries one connection until an end closes it or the rules drop it.
+async fn carry(client: TcpStream, target: SocketAddr, mut rules: watch::Receiver<Rules>) {
+    let born = *rules.borrow_and_update();
+    if born.mode == Mode::Refuse {
+        return;
+    }
+    let passed = async {
+        let server = TcpStream::connect(target).await?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+        tokio::try_join!(pump(from_client, to_server, rules.clone()), pump(from_server, to_client, rules.clone()),)
+    };
+    let mut watched = rules.clone();
+    tokio::select! {
+        // An error means that one end is gone; dropping both halves tells the other.
+        _ = passed => {}
+        _ = watched.wait_for(|now| now.era != born.era) => {}
+    }
+}
+
+/// Copies one direction, and holds bytes back while stalled.
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut rules: watch::Receiver<Rules>) -> io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if rules.wait_for(|now| now.mode == Mode::Pass).await.is_err() || length == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..length]).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that answers every byte with itself, and a proxy in front of it.
+    async fn echo() -> Proxy {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+        let target = listener.local_addr().expect("bound");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut read, mut write) = stream.split();
+                    tokio::io::copy(&mut read, &mut write).await
+                });
+            }
+        });
+        Proxy::start(target).await
+    }
+
+    async fn ask(stream: &mut TcpStream, byte: u8) -> io::Result<u8> {
+        stream.write_u8(byte).await?;
+        stream.read_u8().await
+    }
+
+    #[tokio::test]
+    async fn bytes_pass_both_ways_and_an_end_is_passed_on() {
+        let mut proxy = echo().await;
+        let mut stream = TcpStream::connect(proxy.addr()).await.expect("connected");
+        assert_eq!(ask(&mut stream, 7).await.expect("echoed"), 7);
+        assert_eq!(proxy.connections(), 1);
+        stream.shutdown().await.expect("shut down");
+        assert_eq!(stream.read(&mut [0]).await.expect("the end"), 0);
+        proxy.wait_for_connections(|open| open == 0).await;
+    }
+
+    #[tokio::test]
+    async fn a_cut_drops_connections_and_refuses_new_ones_until_restored() {
+        let mut proxy = echo().await;
+        let mut stream = TcpStream::connect(proxy.addr()).await.expect("connected");
+        assert_eq!(ask(&mut stream, 1).await.expect("echoed"), 1);
+        proxy.cut();
+        proxy.wait_for_connections(|open| open == 0).await;
+        ask(&mut stream, 2).await.expect_err("the connection is gone");
+        let mut refused = TcpStream::connect(proxy.addr()).await.expect("the listener stays");
+        ask(&mut refused, 3).await.expect_err("dropped at once");
+        proxy.restore();
+        let mut passed = TcpStream::connect(proxy.addr()).await.expect("connected");
+        assert_eq!(ask(&mut passed, 4).await.expect("echoed"), 4);
+    }
+
+    #[tokio::test]
+    async fn a_disconnect_drops_what_is_open_and_nothing_else() {
+        let mut proxy = echo().await;
+        let mut old = TcpStream::connect(proxy.addr()).await.expect("connected");
+        assert_eq!(ask(&mut old, 1).await.expect("echoed"), 1);
+        proxy.disconnect();
+        proxy.wait_for_connections(|open| open == 0).await;
+        ask(&mut old, 2).await.expect_err("the connection is gone");
+        let mut new = TcpStream::connect(proxy.addr()).await.expect("connected");
+        assert_eq!(ask(&mut new, 3).await.expect("echoed"), 3);
+    }
+
+    #[tokio::test]
+    async fn a_stall_holds_bytes_back_and_loses_none() {
+        let proxy = echo().await;
+        let mut stream = TcpStream::connect(proxy.addr()).await.expect("connected");
+        assert_eq!(ask(&mut stream, 1).await.expect("echoed"), 1);
+        proxy.stall();
+        stream.write_u8(2).await.expect("taken");
+        let mut other = TcpStream::connect(proxy.addr()).await.expect("connections are still accepted");
+        other.write_u8(3).await.expect("taken");
+        assert!(futures_util::poll!(std::pin::pin!(stream.read_u8())).is_pending());
+        proxy.restore();
+        assert_eq!(stream.read_u8().await.expect("echoed"), 2);
+        assert_eq!(other.read_u8().await.expect("echoed"), 3);
+    }
+}
