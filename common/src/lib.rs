@@ -11,6 +11,7 @@ pub mod config;
 pub mod files;
 pub mod job;
 pub mod kind;
+pub mod publisher;
 pub mod retry;
 pub mod store;
 #[cfg(feature = "testing")]
