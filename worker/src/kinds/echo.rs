@@ -69,7 +69,11 @@ impl JobKind for Echo {
         sleep(job, payload.sleep_seconds).await;
         if payload.cpu_seconds > 0.0 {
             let (time, stop) = (seconds(payload.cpu_seconds), job.stop().clone());
-            job.compute(move || Ok(burn(time, &stop))).await?;
+            job.compute(move || {
+                burn(time, &stop);
+                Ok(())
+            })
+            .await?;
         }
         if job.attempt <= payload.fail_attempts {
             let message = format!("attempt {} of {} that fail on demand", job.attempt, payload.fail_attempts);

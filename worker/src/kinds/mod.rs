@@ -1,6 +1,8 @@
 //! The job kinds that ship, one per file or folder. Adding one is its file and a line in [`builtin`].
 
 mod echo;
+mod http_call;
+mod json;
 
 use std::sync::Arc;
 
@@ -17,6 +19,5 @@ pub enum KindsError {}
 /// # Errors
 /// [`KindsError`] naming the part of the configuration that is at fault.
 pub fn builtin(config: &Config) -> Result<Vec<Arc<dyn AnyKind>>, KindsError> {
-    let _ = config;
-    Ok(vec![erase(echo::Echo)])
+    Ok(vec![erase(echo::Echo), erase(http_call::HttpCall::new(&config.egress))])
 }
