@@ -406,6 +406,10 @@ pub trait Session: Send {
     /// Claims on the session's own connection. Same answer as [`Store::claim`].
     async fn claim(&mut self, claims: &[Claim]) -> Result<Vec<Option<Lease>>>;
 
+    /// The leases of all rows that say `running` by this membership. Where a reply was lost for good (of a steal, say),
+    /// one may be among them that nothing here runs: its worker finds it by this and hands it back.
+    async fn held(&mut self) -> Result<Vec<Lease>>;
+
     /// Ends the membership in good order. Jobs that it still holds are reaped at once.
     async fn leave(self: Box<Self>) -> Result<()>;
 }
