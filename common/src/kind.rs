@@ -94,10 +94,8 @@ pub struct KindCatalog {
 #[derive(Debug, thiserror::Error)]
 #[error("the payload schema of kind `{kind}` is not a valid JSON Schema: {reason}")]
 pub struct BadSchema {
-    /// Whose schema.
-    pub kind: String,
-    /// What is wrong with it.
-    pub reason: String,
+    kind: String,
+    reason: String,
 }
 
 impl KindCatalog {

@@ -1,13 +1,17 @@
 //! What a handler has at hand while it runs.
 
 use std::ops::DerefMut;
+use std::sync::Arc;
 
-use offload_common::files::{ByteStream, Files};
+use offload_common::files::ByteStream;
 use offload_common::job::{FileId, JobId};
-use offload_common::store::{FileRecord, Transaction};
+use offload_common::store::{Candidate, FileRecord, Transaction};
+use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::Engine;
 use crate::kind::JobError;
+use crate::run::Run;
 
 /// The job that is running, and what it may use.
 pub struct Context {
@@ -21,28 +25,40 @@ pub struct Context {
     pub max_attempts: u32,
     /// The W3C `traceparent` of the request that submitted it.
     pub traceparent: Option<String>,
-    pub(crate) files: Files,
-    pub(crate) stop: CancellationToken,
+    engine: Arc<Engine>,
+    run: Arc<Run>,
+    transaction: Mutex<Option<Box<dyn Transaction>>>,
 }
 
 impl Context {
-    /// Reports how far it has come, 0.0 to 1.0. Cheap: reports are coalesced.
+    pub(crate) fn new(engine: Arc<Engine>, run: Arc<Run>, job: &Candidate, attempt: u32) -> Self {
+        Self {
+            id: job.id,
+            tenant: job.tenant.clone(),
+            attempt,
+            max_attempts: job.max_attempts,
+            traceparent: job.traceparent.clone(),
+            engine,
+            run,
+            transaction: Mutex::default(),
+        }
+    }
+
+    /// Reports how far it has come, 0.0 to 1.0. Cheap: what is reported within a quarter of a second is written as one.
     pub fn progress(&self, fraction: f64, message: impl Into<String>) {
-        let _ = (fraction, message.into());
-        unreachable!("the executor's part")
+        self.run.reports.progress(fraction, message.into());
     }
 
     /// Writes a line to the job's log; `level` is `debug`, `info`, `warn` or `error`.
     pub fn log(&self, level: &'static str, message: impl Into<String>) {
-        let _ = (level, message.into());
-        unreachable!("the executor's part")
+        self.run.reports.line(level, message.into());
     }
 
     /// Fires when the handler is to stop: cancelled, timed out, draining, or its lease lost. Async handlers are dropped
     /// anyway; code in [`Context::compute`] looks at it between steps.
     #[must_use]
     pub fn stop(&self) -> &CancellationToken {
-        &self.stop
+        self.run.stop.token()
     }
 
     /// Runs CPU-bound code off the async threads, as many at once as there are compute slots.
@@ -54,17 +70,21 @@ impl Context {
         T: Send + 'static,
         F: FnOnce() -> Result<T, JobError> + Send + 'static,
     {
-        let _ = work;
-        unreachable!("the executor's part")
+        self.engine.compute.run(self.stop(), work).await
     }
 
     /// The transaction that commits with this job's success, opened (and the job claimed) at the first call. An error
-    /// of the handler rolls it back.
+    /// of the handler rolls it back. Let go of what this answers before calling it again.
     ///
     /// # Errors
     /// [`JobError::LeaseLost`], or a retry when the database is not available.
     pub async fn transaction(&self) -> Result<impl DerefMut<Target = Box<dyn Transaction>> + '_, JobError> {
-        Err::<tokio::sync::MappedMutexGuard<'_, Box<dyn Transaction>>, _>(JobError::LeaseLost)
+        let mut transaction = self.transaction.lock().await;
+        if transaction.is_none() {
+            let lease = self.run.hold(&self.engine.runs).await.map_err(|_| JobError::LeaseLost)?;
+            *transaction = Some(self.engine.store.begin(&lease).await?);
+        }
+        MutexGuard::try_map(transaction, Option::as_mut).map_err(|_| JobError::LeaseLost)
     }
 
     /// A file's record.
@@ -72,7 +92,7 @@ impl Context {
     /// # Errors
     /// Final with code `file_not_found` if the tenant has no such file; a retry when the storage is not available.
     pub async fn file(&self, id: FileId) -> Result<FileRecord, JobError> {
-        let found = self.files.record(&self.tenant, id).await.map_err(|e| JobError::retry("storage", e))?;
+        let found = self.engine.files.record(&self.tenant, id).await?;
         found.ok_or_else(|| JobError::fail("file_not_found", format!("there is no file {id}")))
     }
 
@@ -82,7 +102,7 @@ impl Context {
     /// As [`Context::file`].
     pub async fn read_file(&self, id: FileId) -> Result<ByteStream, JobError> {
         self.file(id).await?;
-        self.files.content(id, None).await.map_err(|e| JobError::retry("storage", e))
+        Ok(self.engine.files.content(id, None).await?)
     }
 
     /// Stores a file that this job produced.
@@ -90,7 +110,11 @@ impl Context {
     /// # Errors
     /// A retry when the storage is not available.
     pub async fn save_file(&self, content_type: &str, content: ByteStream) -> Result<FileRecord, JobError> {
-        let saved = self.files.save(&self.tenant, content_type, content, u64::MAX).await;
-        saved.map_err(|e| JobError::retry("storage", e))
+        Ok(self.engine.files.save(&self.tenant, content_type, content, u64::MAX).await?)
+    }
+
+    /// The transaction, if the handler opened one.
+    pub(crate) fn into_transaction(self) -> Option<Box<dyn Transaction>> {
+        self.transaction.into_inner()
     }
 }

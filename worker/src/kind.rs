@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use offload_common::RawJson;
+use offload_common::files;
 use offload_common::job::transition::{Failure, Retry};
 use offload_common::kind::KindSpec;
+use offload_common::store;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -63,6 +65,28 @@ impl JobError {
 
     fn failed(code: &str, message: impl ToString, retry: Retry) -> Self {
         JobError::Failed(Failure { code: code.to_owned(), message: message.to_string(), retry })
+    }
+}
+
+impl From<store::Error> for JobError {
+    /// What the database refuses is final; that it cannot be reached passes.
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Unavailable(_) | store::Error::NotMigrated(_) => Self::retry("database_unavailable", error),
+            store::Error::Rejected(_) | store::Error::Corrupt(_) => Self::fail("database_rejected", error),
+        }
+    }
+}
+
+impl From<files::Error> for JobError {
+    /// A file that is not there, or too long, stays so; that the storage failed passes.
+    fn from(error: files::Error) -> Self {
+        match error {
+            files::Error::Missing(_) => Self::fail("file_not_found", error),
+            files::Error::TooLarge(_) => Self::fail("file_too_large", error),
+            files::Error::Interrupted(_) | files::Error::Storage(_) => Self::retry("storage_unavailable", error),
+            files::Error::Store(error) => error.into(),
+        }
     }
 }
 

@@ -28,7 +28,7 @@ impl Default for Nonce {
 
 /// A run of a job by a worker. A run starts *lazily* on a `queued` row (`claimed` is false: the row still says
 /// `queued` at `epoch`) or holds a claimed, `running` row. Every write that it leads to names `job` and `epoch`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The job.
     pub job: JobId,

@@ -1,11 +1,6 @@
-//! The conformance suites of the ports, and what tests of every crate build on.
+//! The conformance suites of the ports, and what tests need to make things fail.
 
 pub mod broker_conformance;
-pub mod database;
-mod eventually;
-pub mod factory;
 mod proxy;
-pub mod store;
 
-pub use eventually::eventually;
 pub use proxy::Proxy;

@@ -1,0 +1,141 @@
+//! What has been delivered and has not started.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use offload_common::job::Lane;
+use offload_common::store::Pointer;
+use tokio::sync::Notify;
+
+use super::lanes::Lanes;
+use super::{Arrivals, Receipt};
+
+// A message that waited this long in the process is stale: another worker may have stolen its job meanwhile.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// A delivered pointer on its way to a start. Dropped, it is given back.
+pub(crate) struct Ticket {
+    /// The lane that it came on.
+    pub(crate) lane: Lane,
+    /// What it points at.
+    pub(crate) pointer: Pointer,
+    /// Whether it was delivered before, to anybody.
+    pub(crate) redelivered: bool,
+    /// When it arrived in this process.
+    pub(crate) arrived: Instant,
+    /// What is owed for it.
+    pub(crate) receipt: Receipt,
+}
+
+impl Ticket {
+    /// Whether somebody else may have taken the job meanwhile.
+    pub(crate) fn is_stale(&self, now: Instant) -> bool {
+        self.redelivered || now.duration_since(self.arrived) > FRESH
+    }
+}
+
+/// Tickets that wait for a slot, by lane; and, apart, *suspects*: jobs that lost a worker before. One of those runs at a
+/// time, and those behind it hold up nobody else.
+pub(crate) struct Inbox {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+    most_parked: usize,
+}
+
+struct Waiting {
+    lanes: Lanes<Ticket>,
+    parked: VecDeque<Ticket>,
+    arrivals: Arrivals,
+}
+
+impl Inbox {
+    /// An empty one that parks `most_parked` suspects.
+    pub(crate) fn new(most_parked: usize, now: Instant) -> Self {
+        let waiting = Waiting { lanes: Lanes::new(), parked: VecDeque::new(), arrivals: Arrivals::new(now) };
+        Self { waiting: Mutex::new(waiting), arrived: Notify::new(), most_parked }
+    }
+
+    /// A ticket arrives.
+    pub(crate) fn receive(&self, ticket: Ticket) {
+        let mut waiting = self.lock();
+        match chrono::DateTime::from_timestamp_micros(ticket.pointer.queued_at) {
+            Some(queued_at) if !ticket.redelivered => {
+                waiting.arrivals.first_time(&ticket.lane, queued_at, ticket.arrived);
+            }
+            _ => waiting.arrivals.busy(ticket.arrived),
+        }
+        waiting.lanes.push(&ticket.lane.clone(), ticket);
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    /// Waits until something is there.
+    pub(crate) async fn ready(&self) {
+        while self.lock().lanes.is_empty() {
+            self.arrived.notified().await;
+        }
+    }
+
+    /// The next ticket, by lane weight and order of arrival.
+    pub(crate) fn take(&self) -> Option<Ticket> {
+        self.lock().lanes.pop()
+    }
+
+    /// Puts back what could not be started now.
+    pub(crate) fn put_back(&self, tickets: Vec<Ticket>) {
+        let mut waiting = self.lock();
+        for ticket in tickets.into_iter().rev() {
+            waiting.lanes.put_back(&ticket.lane.clone(), ticket);
+        }
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    /// Sets a suspect aside until no other runs.
+    ///
+    /// # Errors
+    /// The ticket itself where there is no more room.
+    pub(crate) fn park(&self, ticket: Ticket) -> Result<(), Ticket> {
+        let mut waiting = self.lock();
+        if waiting.parked.len() >= self.most_parked {
+            return Err(ticket);
+        }
+        waiting.parked.push_back(ticket);
+        Ok(())
+    }
+
+    /// Whether suspects are set aside.
+    pub(crate) fn has_parked(&self) -> bool {
+        !self.lock().parked.is_empty()
+    }
+
+    /// The suspect that was set aside first.
+    pub(crate) fn unpark(&self) -> Option<Ticket> {
+        self.lock().parked.pop_front()
+    }
+
+    /// Forgets everything: it will be delivered again, or is given back.
+    pub(crate) fn clear(&self) {
+        let mut waiting = self.lock();
+        waiting.lanes.clear();
+        waiting.parked.clear();
+    }
+
+    /// How old a queued row must be for its message to have been lost, as [`Arrivals::lost_after`]. `None` also while
+    /// something waits here, or `free_slots` is zero: then the silence may be our own.
+    pub(crate) fn lost_after(&self, patience: Duration, free_slots: usize) -> Option<Duration> {
+        let now = offload_common::clock::instant();
+        let mut waiting = self.lock();
+        if free_slots == 0 || !waiting.lanes.is_empty() {
+            waiting.arrivals.busy(now);
+            return None;
+        }
+        waiting.arrivals.lost_after(patience, now, offload_common::clock::now())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing here panics half-way through a change.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

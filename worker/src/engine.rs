@@ -1,0 +1,61 @@
+//! What every run in this process shares, and the one way to start a run.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use offload_common::files::Files;
+use offload_common::publisher::Publisher;
+use offload_common::store::{Candidate, Store};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
+
+use crate::compute::Compute;
+use crate::executor;
+use crate::finisher::Finisher;
+use crate::kind::AnyKind;
+use crate::reporter::Reporter;
+use crate::run::{Run, Runs, StopReason};
+
+/// What every run in this process shares.
+pub(crate) struct Engine {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) publisher: Publisher,
+    pub(crate) files: Files,
+    pub(crate) kinds: HashMap<String, Arc<dyn AnyKind>>,
+    pub(crate) runs: Runs,
+    pub(crate) compute: Compute,
+    pub(crate) finisher: Finisher,
+    pub(crate) reporter: Reporter,
+    /// One permit per job at once.
+    pub(crate) slots: Arc<Semaphore>,
+    /// One permit: of the jobs that lost a worker before, one runs at a time, so that the one among them that kills
+    /// workers takes no other with it.
+    pub(crate) suspects: Arc<Semaphore>,
+    /// The running jobs.
+    pub(crate) tasks: TaskTracker,
+    /// The message of a claimed run is settled after this, however long the run takes.
+    pub(crate) ack_after: Duration,
+    /// Wakes the promoter: something is due sooner than it may think.
+    pub(crate) promote: Arc<Notify>,
+    /// Wakes the reaper: a worker may be gone.
+    pub(crate) reap: Arc<Notify>,
+}
+
+/// A job's place in this process, held until its run is over.
+pub(crate) struct Place {
+    pub(crate) _slot: OwnedSemaphorePermit,
+    pub(crate) _suspect: Option<OwnedSemaphorePermit>,
+}
+
+impl Engine {
+    /// Starts a run in a task of its own.
+    pub(crate) fn launch(self: &Arc<Self>, job: Candidate, kind: Arc<dyn AnyKind>, run: Run, place: Place) {
+        let run = Arc::new(run);
+        if !self.runs.enter(&run) {
+            // The membership ended between its claim and now: it is handed back without having started.
+            run.stop.because(StopReason::OutOfTouch);
+        }
+        self.tasks.spawn(executor::execute(self.clone(), job, kind, run, place));
+    }
+}

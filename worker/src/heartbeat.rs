@@ -1,0 +1,148 @@
+//! The heartbeat: says that this worker is there, and claims lazy runs in time.
+//!
+//! It has a thread, a runtime and a database connection of its own, so that no handler can hold it up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use offload_common::clock;
+use offload_common::retry;
+use offload_common::store::{Beat, Session, Store, WorkerInfo};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+use crate::pulse::Pulse;
+use crate::run::{Membership, Standing, StopReason};
+use crate::strays::Strays;
+
+// The longest pause between two tries to join.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+// A claim or the end of the membership that takes longer counts as failed; beats must not wait behind it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the heartbeat works with.
+pub(crate) struct Heartbeat {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) info: WorkerInfo,
+    /// Between two beats.
+    pub(crate) period: Duration,
+    /// Without a beat for this long, others take this worker for dead.
+    pub(crate) lease: Duration,
+    /// A run that lasts this long is claimed.
+    pub(crate) lazy_claim: Duration,
+    /// The runtime that jobs run in.
+    pub(crate) main: Handle,
+}
+
+/// How a membership came to its end.
+enum Over {
+    Fenced,
+    Stopping,
+}
+
+impl Heartbeat {
+    /// Starts the thread. It beats until `stop` fires, then leaves in good order; what this answers fires after that.
+    pub(crate) fn spawn(self, stop: CancellationToken) -> std::io::Result<oneshot::Receiver<()>> {
+        let (left, has_left) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
+            runtime.block_on(self.run(&stop));
+            // Nobody may be waiting any more.
+            let _ = left.send(());
+        })?;
+        Ok(has_left)
+    }
+
+    async fn run(&self, stop: &CancellationToken) {
+        loop {
+            let store: &dyn Store = &*self.engine.store;
+            let mut session = tokio::select! {
+                session = retry::until_reached("joining", LONGEST_PAUSE, || store.join(&self.info)) => session,
+                () = stop.cancelled() => return,
+            };
+            let worker = session.worker();
+            tracing::info!(worker.id = %worker, "joined");
+            match self.live(&mut *session, stop).await {
+                Over::Fenced => {
+                    tracing::error!(worker.id = %worker, "this worker was taken for dead; its jobs are stopped");
+                    self.engine.runs.step_back(StopReason::Fenced);
+                }
+                Over::Stopping => {
+                    if !timeout(PATIENCE, session.leave()).await.is_ok_and(|left| left.is_ok()) {
+                        tracing::warn!(worker.id = %worker, "could not leave in good order; others will notice");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Beats and claims for as long as the membership lasts.
+    async fn live(&self, session: &mut dyn Session, stop: &CancellationToken) -> Over {
+        let mut pulse = Pulse::new(self.period, self.lease, clock::instant());
+        let mut strays = Strays::default();
+        self.stand(session, &pulse);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Over::Stopping,
+                () = tokio::time::sleep_until(pulse.next().into()) => {
+                    if let Some(over) = self.beat(session, &mut pulse, &mut strays).await {
+                        return over;
+                    }
+                }
+                () = tokio::time::sleep(self.lazy_claim / 4) => self.claim(session).await,
+                () = self.engine.runs.claim_wanted() => self.claim(session).await,
+            }
+        }
+    }
+
+    async fn beat(&self, session: &mut dyn Session, pulse: &mut Pulse, strays: &mut Strays) -> Option<Over> {
+        let began = clock::instant();
+        let failure = match timeout(pulse.patience(began), session.beat()).await {
+            Ok(Ok(Beat::Alive { cancel })) => {
+                pulse.succeeded(began);
+                self.stand(session, pulse);
+                self.engine.runs.stop(&cancel, StopReason::Cancelled);
+                if let Ok(Ok(held)) = timeout(PATIENCE, session.held()).await {
+                    strays.look(held, &self.engine, &self.main);
+                }
+                return None;
+            }
+            Ok(Ok(Beat::Fenced)) => return Some(Over::Fenced),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        let now = clock::instant();
+        pulse.failed(now);
+        if !pulse.is_out_of_touch(now) {
+            tracing::warn!(failure, "a heartbeat failed");
+            self.stand(session, pulse);
+        } else if self.engine.runs.standing() != Standing::Outside {
+            tracing::error!(failure, "out of touch with the database; jobs are stopped before others take them over");
+            self.engine.runs.step_back(StopReason::OutOfTouch);
+        }
+        None
+    }
+
+    fn stand(&self, session: &dyn Session, pulse: &Pulse) {
+        let membership = Membership { worker: session.worker(), steady_since: pulse.steady_since() };
+        self.engine.runs.stand(Standing::Member(membership));
+    }
+
+    /// Claims the runs that want it or have lasted long enough. One without an answer is tried again at the next turn.
+    async fn claim(&self, session: &mut dyn Session) {
+        let now = clock::instant();
+        let (runs, claims) = self.engine.runs.begin_claims(self.lazy_claim, now);
+        if claims.is_empty() {
+            return;
+        }
+        match timeout(PATIENCE, session.claim(&claims)).await {
+            Ok(Ok(outcomes)) => runs.iter().zip(outcomes).for_each(|(run, outcome)| run.end_claim(outcome)),
+            Ok(Err(error)) => tracing::debug!(%error, "no answer to a claim"),
+            Err(_) => tracing::debug!("no answer to a claim in time"),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What tells from outside how a worker is doing: `/livez` and `/readyz`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+pub use crate::maintenance::LoopStatus;
+use crate::maintenance::Loops;
+use crate::run::Standing;
+
+/// Tells how a worker is doing.
+#[derive(Clone)]
+pub struct Probes {
+    engine: Arc<Engine>,
+    loops: Loops,
+    draining: CancellationToken,
+}
+
+/// What `/readyz` answers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Readiness {
+    /// Whether it takes jobs.
+    pub ready: bool,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// The id that it goes by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// Jobs that run here.
+    pub running: usize,
+    /// How many of them are claimed.
+    pub claimed: usize,
+    /// How its upkeep is doing.
+    pub upkeep: BTreeMap<&'static str, LoopStatus>,
+}
+
+impl Probes {
+    pub(crate) fn new(engine: Arc<Engine>, loops: Loops, draining: CancellationToken) -> Self {
+        Self { engine, loops, draining }
+    }
+
+    /// Whether it takes jobs, and what it does.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let worker = match self.engine.runs.standing() {
+            Standing::Member(membership) => Some(membership.worker.to_string()),
+            Standing::Outside => None,
+        };
+        let reason = if self.draining.is_cancelled() {
+            Some("it is draining")
+        } else if worker.is_none() {
+            Some("it cannot reach the database")
+        } else {
+            None
+        };
+        let (running, claimed) = self.engine.runs.count();
+        Readiness { ready: reason.is_none(), reason, worker, running, claimed, upkeep: self.loops.status() }
+    }
+}
+
+/// Serves `/livez` (200 while the process answers at all) and `/readyz` (200 while it takes jobs, else 503 and why) until
+/// `shutdown` fires.
+///
+/// # Errors
+/// Where the listener fails.
+pub async fn serve(listener: TcpListener, probes: Probes, shutdown: CancellationToken) -> std::io::Result<()> {
+    let routes = Router::new().route("/livez", get(|| async { "ok\n" })).route("/readyz", get(readyz));
+    axum::serve(listener, routes.with_state(probes)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+async fn readyz(State(probes): State<Probes>) -> (StatusCode, Json<Readiness>) {
+    let readiness = probes.readiness();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness))
+}
