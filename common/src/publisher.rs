@@ -44,10 +44,9 @@ impl Publisher {
     /// Hands dispatches over. Never blocks and never fails: what does not fit in the backlog is dropped, and counted.
     pub fn send(&self, dispatches: Vec<Dispatch>) {
         for dispatch in dispatches {
-            // Counted before it can be done, so that `flush` never looks finished early.
-            self.counts.taken.fetch_add(1, Ordering::SeqCst);
-            if self.backlog.try_send(dispatch).is_err() {
-                self.counts.taken.fetch_sub(1, Ordering::SeqCst);
+            if self.backlog.try_send(dispatch).is_ok() {
+                self.counts.taken.fetch_add(1, Ordering::SeqCst);
+            } else {
                 let dropped = self.counts.dropped.fetch_add(1, Ordering::Relaxed) + 1;
                 if dropped.is_power_of_two() {
                     tracing::warn!(

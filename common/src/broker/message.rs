@@ -42,6 +42,11 @@ struct Body {
     jobs: Vec<(JobId, Epoch, i64)>,
 }
 
+#[derive(Deserialize)]
+struct Versioned {
+    v: u32,
+}
+
 impl Message {
     /// The body to send.
     #[must_use]
@@ -55,10 +60,12 @@ impl Message {
     /// # Errors
     /// [`Malformed`] where the body is not one that this program understands.
     pub fn parse(body: &[u8]) -> Result<Vec<Pointer>, Malformed> {
-        let body: Body = serde_json::from_slice(body)?;
-        if body.v != VERSION {
-            return Err(Malformed::Version(body.v));
+        // The version first: what comes after it may have another shape in another version.
+        let Versioned { v } = serde_json::from_slice(body)?;
+        if v != VERSION {
+            return Err(Malformed::Version(v));
         }
+        let body: Body = serde_json::from_slice(body)?;
         Ok(body.jobs.into_iter().map(|(id, epoch, queued_at)| Pointer { id, epoch, queued_at }).collect())
     }
 }
@@ -88,6 +95,7 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_told_from_what_is_newer() {
         assert!(matches!(Message::parse(b"hello"), Err(Malformed::NotOurs(_))));
-        assert!(matches!(Message::parse(br#"{"v": 2, "jobs": []}"#), Err(Malformed::Version(2))));
+        assert!(matches!(Message::parse(br#"{"v": 2, "work": {}}"#), Err(Malformed::Version(2))));
+        assert!(matches!(Message::parse(br#"{"v": 1, "work": {}}"#), Err(Malformed::NotOurs(_))));
     }
 }

@@ -29,6 +29,9 @@ pub enum Error {
     /// It took the message, but no queue did, or it refused it.
     #[error("the broker did not keep the message: {0}")]
     Unconfirmed(String),
+    /// Its configuration cannot be used.
+    #[error("the broker cannot be used: {0}")]
+    Misconfigured(String),
 }
 
 /// Where a delivery came from, to settle it by. Void once the connection that brought it is gone.

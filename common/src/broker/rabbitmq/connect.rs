@@ -1,0 +1,114 @@
+//! One attempt to connect, bounded in time, and the means to end what came of it.
+//!
+//! The client library runs each connection on a thread of its own that ends when its socket does, and only then: a
+//! handshake that never comes to an end, or a close that cannot be written because an alarm blocks the connection, would
+//! leave it behind. A [`Lifeline`] is a second handle on the socket, to shut it down in any case.
+
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lapin::tcp::{AsyncTcpStream, TLSConfig};
+use lapin::uri::AMQPScheme;
+use lapin::{Connection, ConnectionProperties};
+use tokio_util::sync::CancellationToken;
+
+use super::address::Address;
+
+/// An open connection. Dropping it ends it for certain.
+pub(super) struct Live {
+    pub(super) connection: Connection,
+    /// Fires when the connection is gone.
+    pub(super) lost: CancellationToken,
+    lifeline: Lifeline,
+}
+
+impl Live {
+    /// Ends it from this side, at once: it no longer does what it should.
+    pub(super) fn fail(&self) {
+        self.lifeline.cut();
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.lost.cancel();
+        self.lifeline.cut();
+    }
+}
+
+/// Connects and shakes hands. `name` is what the broker's own tools show.
+pub(super) async fn connect(address: &Address, name: &str) -> Result<Live, lapin::Error> {
+    let lifeline = Lifeline::default();
+    let properties = ConnectionProperties::default()
+        .with_client_property("product".into(), "Offload".into())
+        .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into())
+        .with_connection_name(name.into());
+    let (timeout, held) = (address.connect_timeout, lifeline.clone());
+    let runtime = lapin::runtime::default_runtime()?;
+    let connecting = Connection::connector(
+        address.uri.clone(),
+        runtime,
+        async move |uri, runtime| {
+            let reach = async {
+                let target = (uri.authority.host.clone(), uri.authority.port);
+                let stream = AsyncTcpStream::connect(&runtime, runtime.to_socket_addrs(target)).await?;
+                if let AsyncTcpStream::Plain(plain) = &stream {
+                    held.hold(plain.get_ref())?;
+                }
+                match uri.scheme {
+                    AMQPScheme::AMQP => Ok(stream),
+                    AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, TLSConfig::default()).await,
+                }
+            };
+            let reached = tokio::time::timeout(timeout, reach).await;
+            Ok(reached.unwrap_or_else(|_| Err(timed_out("the server was not reached in time")))?)
+        },
+        properties,
+    );
+    match tokio::time::timeout(address.connect_timeout, connecting).await {
+        Ok(connected) => Ok(Live { connection: connected?, lost: CancellationToken::new(), lifeline }),
+        Err(_) => {
+            lifeline.cut();
+            Err(timed_out("the server did not shake hands in time").into())
+        }
+    }
+}
+
+fn timed_out(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+/// A second handle on a connection's socket.
+#[derive(Clone, Default)]
+struct Lifeline(Arc<Mutex<Line>>);
+
+#[derive(Default)]
+enum Line {
+    /// No socket yet.
+    #[default]
+    Slack,
+    Held(TcpStream),
+    Cut,
+}
+
+impl Lifeline {
+    /// Takes hold of a socket, unless the line has been cut already.
+    fn hold(&self, socket: &impl AsFd) -> io::Result<()> {
+        let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*line, Line::Cut) {
+            return Err(timed_out("the attempt was given up"));
+        }
+        *line = Line::Held(socket.as_fd().try_clone_to_owned()?.into());
+        Ok(())
+    }
+
+    fn cut(&self) {
+        let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Line::Held(socket) = std::mem::replace(&mut *line, Line::Cut) {
+            // It fails where the peer closed first, which is as good.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What the tests against a real RabbitMQ share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+use lapin::{Channel, Connection, ConnectionProperties};
+use offload_common::broker::Broker;
+use offload_common::broker::rabbitmq::RabbitBroker;
+use offload_common::config::{BrokerConfig, QueueType};
+use offload_common::job::{JobId, Priority};
+use offload_common::testing::Proxy;
+
+/// A broker with names of its own, behind a proxy, and a direct connection beside it to look and to clean up.
+pub(crate) struct Rabbit {
+    pub(crate) broker: Arc<RabbitBroker>,
+    pub(crate) proxy: Proxy,
+    pub(crate) config: BrokerConfig,
+    pub(crate) admin: Connection,
+}
+
+impl Rabbit {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(QueueType::Quorum).await
+    }
+
+    pub(crate) async fn start_with(queue_type: QueueType) -> Self {
+        let direct = std::env::var("OFFLOAD_TEST_AMQP_URL")
+            .expect("OFFLOAD_TEST_AMQP_URL names a RabbitMQ to test against; run `scripts/test`, which sets it");
+        let mut url: url::Url = direct.parse().expect("OFFLOAD_TEST_AMQP_URL is a URL");
+        let authority = (url.host_str().expect("a host").to_owned(), url.port().unwrap_or(5672));
+        let target = tokio::net::lookup_host(authority).await.expect("resolved").next().expect("an address");
+        let proxy = Proxy::start(target).await;
+        url.set_host(Some("127.0.0.1")).expect("a host can be set");
+        url.set_port(Some(proxy.addr().port())).expect("a port can be set");
+        // A dead connection is noticed, and its remains are cleared away, in two seconds.
+        url.set_query(Some("heartbeat=1&connection_timeout=2000"));
+        let config = BrokerConfig {
+            url: None,
+            prefix: format!("offload_test_{}", JobId::new()),
+            queue_type,
+            publish_timeout_seconds: 10.0,
+        };
+        let admin = Connection::connect(&direct, ConnectionProperties::default()).await.expect("RabbitMQ answers");
+        let broker = Arc::new(RabbitBroker::open(&config, url.as_str(), "test").expect("a valid configuration"));
+        Self { broker, proxy, config, admin }
+    }
+
+    /// The name of a lane's queue.
+    pub(crate) fn queue(&self, priority: Priority) -> String {
+        format!("{}.default.{priority}", self.config.prefix)
+    }
+
+    /// A channel past the proxy.
+    pub(crate) async fn channel(&self) -> Channel {
+        self.admin.create_channel().await.expect("a channel")
+    }
+
+    /// Closes the broker and removes what it declared.
+    pub(crate) async fn finish(self) {
+        self.broker.close(Duration::from_secs(5)).await;
+        let channel = self.channel().await;
+        let lanes = Priority::ALL.map(|priority| self.queue(priority));
+        for queue in lanes.into_iter().chain([format!("{}.parked", self.config.prefix)]) {
+            channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
+        }
+        let exchange = format!("{}.signals", self.config.prefix);
+        channel.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await.expect("deleted");
+    }
+}
