@@ -94,8 +94,10 @@ pub struct KindCatalog {
 #[derive(Debug, thiserror::Error)]
 #[error("the payload schema of kind `{kind}` is not a valid JSON Schema: {reason}")]
 pub struct BadSchema {
-    kind: String,
-    reason: String,
+    /// Whose schema.
+    pub kind: String,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 impl KindCatalog {

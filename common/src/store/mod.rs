@@ -548,7 +548,8 @@ pub trait Store: Send + Sync + 'static {
     /// on meanwhile are left alone.
     async fn decline(&self, pointers: &[Pointer], delay: Duration) -> Result<()>;
 
-    /// Writes what handlers said. Reports whose lease is lost write nothing.
+    /// Writes what handlers said. Reports whose lease is lost write nothing; one that comes again, because its reply was
+    /// lost, writes its lines once.
     async fn report(&self, reports: &[Report]) -> Result<()>;
 
     /// Opens a transaction for a handler. The lease must be claimed.

@@ -1,6 +1,7 @@
 //! The job kinds that ship, one per file or folder. Adding one is its file and a line in [`builtin`].
 
 mod echo;
+mod exec;
 mod http_call;
 mod json;
 
@@ -10,14 +11,38 @@ use offload_common::config::Config;
 
 use crate::kind::{AnyKind, erase};
 
+pub use self::exec::BadExecKind;
+
 /// The configuration asks for kinds that cannot be.
 #[derive(Debug, thiserror::Error)]
-pub enum KindsError {}
+pub enum KindsError {
+    /// A `[kinds.NAME]` is named like a kind that ships.
+    #[error("kinds.{0:?}: `{0}` is the name of a built-in kind; choose another")]
+    NameTaken(String),
+    /// A `[kinds.NAME]` is not fit to be a kind.
+    #[error("kinds.{name:?}: {reason}")]
+    Exec {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        reason: BadExecKind,
+    },
+}
 
-/// Every kind that this program offers under `config`.
+/// Every kind that this program offers under `config`: those that ship, and one per program that it names.
 ///
 /// # Errors
 /// [`KindsError`] naming the part of the configuration that is at fault.
 pub fn builtin(config: &Config) -> Result<Vec<Arc<dyn AnyKind>>, KindsError> {
-    Ok(vec![erase(echo::Echo), erase(http_call::HttpCall::new(&config.egress))])
+    let mut kinds = vec![erase(echo::Echo), erase(http_call::HttpCall::new(&config.egress))];
+    let shipped = kinds.len();
+    for (name, program) in &config.kinds {
+        if kinds[..shipped].iter().any(|kind| kind.spec().name == *name) {
+            return Err(KindsError::NameTaken(name.clone()));
+        }
+        let kind = exec::Exec::new(name, program).map_err(|reason| KindsError::Exec { name: name.clone(), reason })?;
+        kinds.push(Arc::new(kind));
+    }
+    Ok(kinds)
 }

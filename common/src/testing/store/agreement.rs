@@ -1,0 +1,164 @@
+//! The store against the decision: for each state and event, a row becomes what `decide` says, or stays.
+
+use std::time::Duration;
+
+use super::Database;
+use super::steps::{
+    APPLIED, Shared, claim, claim_of, failing, finish, finish_as, join, lazy, promoted, queue, queued_after_losses,
+    read, reap, running, snapshot,
+};
+use crate::job::transition::{Decision, Event, Retry, decide};
+use crate::job::{Job, JobId, Lease, NewJob, Nonce, State, WorkerId};
+use crate::retry::RetryPolicy;
+use crate::store::{Finish, Finished, Pointer, Session};
+use crate::testing::factory::{self, TENANT};
+
+/// The rows that events are tried on.
+const SITUATIONS: [&str; 14] = [
+    "scheduled",
+    "scheduled after a failure",
+    "queued",
+    "queued after a failure",
+    "queued after a loss",
+    "queued for its only attempt",
+    "running",
+    "running, to be cancelled",
+    "running its last attempt",
+    "running its only attempt",
+    "running after two losses",
+    "succeeded",
+    "failed",
+    "cancelled",
+];
+
+/// Makes a row; what runs, runs under `worker`.
+async fn make(store: &Shared, worker: WorkerId, situation: &str) -> JobId {
+    let limited = |max_attempts| NewJob { max_attempts, ..factory::job() };
+    let failed_once = async |job| {
+        let lease = lazy(worker, queue(store, job).await);
+        assert_eq!(finish(store, lease, &failing(Retry::After(Duration::ZERO))).await, APPLIED);
+        lease.job
+    };
+    match situation {
+        "scheduled" => super::steps::accept(store, NewJob { admit: false, ..factory::job() }).await,
+        "scheduled after a failure" => failed_once(factory::job()).await,
+        "queued" => queue(store, factory::job()).await.id,
+        "queued after a failure" => promoted(store, failed_once(factory::job()).await).await.id,
+        "queued after a loss" => queued_after_losses(store, 1).await.id,
+        "queued for its only attempt" => queue(store, limited(1)).await.id,
+        "running" => running(store, worker, factory::job()).await.job,
+        "running, to be cancelled" => {
+            let id = running(store, worker, factory::job()).await.job;
+            store.cancel(TENANT, id).await.expect("asked");
+            id
+        }
+        "running its last attempt" => {
+            let pointer = promoted(store, failed_once(limited(2)).await).await;
+            claim(store, worker, pointer).await.job
+        }
+        "running its only attempt" => running(store, worker, limited(1)).await.job,
+        "running after two losses" => {
+            let pointer = queued_after_losses(store, 2).await;
+            claim(store, worker, pointer).await.job
+        }
+        "succeeded" | "failed" => {
+            let lease = lazy(worker, queue(store, factory::job()).await);
+            let event = if situation == "failed" { failing(Retry::Never) } else { Event::Succeed };
+            finish(store, lease, &event).await;
+            lease.job
+        }
+        "cancelled" => {
+            let id = queue(store, factory::job()).await.id;
+            store.cancel(TENANT, id).await.expect("asked");
+            id
+        }
+        other => panic!("no such situation: {other}"),
+    }
+}
+
+/// Lets the event happen to the row through the method of the port that it happens by.
+async fn happen(store: &Shared, session: Box<dyn Session>, before: &Job, event: &Event) {
+    let pointer = Pointer { id: before.id, epoch: before.epoch, queued_at: 0 };
+    match event {
+        Event::Promote => drop(store.promote(10_000, 1000).await.expect("promoted")),
+        Event::Claim => drop(store.claim(session.worker(), &[claim_of(pointer)]).await.expect("claimed")),
+        Event::Cancel => drop(store.cancel(TENANT, before.id).await.expect("asked")),
+        Event::Decline(delay) => store.decline(&[pointer], *delay).await.expect("declined"),
+        Event::Lose => {
+            session.leave().await.expect("left");
+            reap(store).await;
+        }
+        _ => {
+            // What a worker decides: only what is decided can be written at all.
+            let Ok(Decision::Move(transition)) = decide(&snapshot(before), event, &RetryPolicy::default(), 0.5) else {
+                return;
+            };
+            let claimed = before.state == State::Running;
+            let lease =
+                Lease { job: before.id, epoch: before.epoch, worker: session.worker(), nonce: Nonce::new(), claimed };
+            let result = (transition.to == State::Succeeded).then(|| factory::raw("1"));
+            let write = Finish { lease, transition, result, ran_for: Duration::ZERO };
+            assert!(matches!(finish_as(store, &write).await, Finished::Applied(_)));
+        }
+    }
+}
+
+pub async fn every_operation_does_what_is_decided(db: &impl Database) {
+    let store = db.store();
+    let events = [
+        Event::Promote,
+        Event::Claim,
+        Event::Succeed,
+        failing(Retry::Never),
+        failing(Retry::Backoff),
+        failing(Retry::After(Duration::from_secs(9))),
+        Event::Snooze(Duration::from_secs(5)),
+        Event::Decline(Duration::from_secs(5)),
+        Event::Release,
+        Event::Lose,
+        Event::Cancel,
+        Event::Stopped,
+    ];
+    // Keeps the kind live while the workers of the cases leave.
+    let _bystander = join(&store).await;
+    for situation in SITUATIONS {
+        for event in &events {
+            let session = join(&store).await;
+            let id = make(&store, session.worker(), situation).await;
+            let before = read(&store, id).await;
+            let decision = decide(&snapshot(&before), event, &RetryPolicy::default(), 0.5);
+            happen(&store, session, &before, event).await;
+            let after = read(&store, id).await;
+            let case = format!("{situation}, {event:?}: {decision:?}");
+            let rest = (after.state, after.attempt, after.losses, after.cancel_requested);
+            let kept = (before.state, before.attempt, before.losses);
+            match decision {
+                Err(_) => {
+                    assert_eq!(rest, (kept.0, kept.1, kept.2, before.cancel_requested), "{case}");
+                    assert_eq!(after.epoch, before.epoch, "{case}");
+                }
+                Ok(Decision::RequestCancel) => {
+                    assert_eq!(rest, (kept.0, kept.1, kept.2, true), "{case}");
+                    assert_eq!(after.epoch, before.epoch, "{case}");
+                }
+                Ok(Decision::Move(to)) => {
+                    assert_eq!((after.state, after.attempt, after.losses), (to.to, to.attempt, to.losses), "{case}");
+                    assert_eq!(after.epoch, before.epoch + 1, "{case}");
+                    assert_eq!(after.state.is_final(), after.finished_at.is_some(), "{case}");
+                    let failures = before.history.len() + usize::from(to.failure.is_some());
+                    assert_eq!(after.history.len(), failures, "{case}");
+                    if let Some((code, message)) = &to.failure {
+                        let error = after.error.as_ref().expect("it failed");
+                        assert_eq!((&error.code, &error.message), (code, message), "{case}");
+                    }
+                    match to.delay {
+                        Some(delay) if delay > Duration::ZERO => assert!(!after.due, "{case}"),
+                        _ => {}
+                    }
+                }
+            }
+            // The row must not wander into the next case's promote or steal.
+            store.cancel(TENANT, id).await.expect("asked");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The conformance suite of the [`Store`] port.
+//!
+//! Every case is a function over a [`Database`]; [`store_conformance!`](crate::store_conformance) stamps them all as
+//! tests of one backend, so that a failure names both: `store_sqlite::claim_is_exclusive`.
+
+#[doc(hidden)]
+pub mod agreement;
+#[doc(hidden)]
+pub mod cancelling;
+#[doc(hidden)]
+pub mod claiming;
+#[doc(hidden)]
+pub mod finishing;
+#[doc(hidden)]
+pub mod idempotency;
+#[doc(hidden)]
+pub mod intake;
+#[doc(hidden)]
+pub mod keeping;
+#[doc(hidden)]
+pub mod listing;
+#[doc(hidden)]
+pub mod promotion;
+#[doc(hidden)]
+pub mod reaping;
+#[doc(hidden)]
+pub mod reports;
+#[doc(hidden)]
+pub mod sessions;
+#[doc(hidden)]
+pub mod stealing;
+mod steps;
+#[doc(hidden)]
+pub mod transactions;
+#[doc(hidden)]
+pub mod turmoil;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::store::Store;
+
+/// A backend, as the suite makes one for each case.
+#[async_trait]
+pub trait Database: Sized + Send + Sync + 'static {
+    /// A fresh, migrated database. What it holds on to is let go of when it is dropped, also when the case fails.
+    async fn fresh() -> Self;
+
+    /// A handle on it.
+    fn store(&self) -> Arc<dyn Store>;
+
+    /// A further handle on the same database, as another process has one, where the backend serves several; else the
+    /// same one again.
+    async fn another(&self) -> Arc<dyn Store>;
+}
+
+/// Stamps every case as a test of one backend: `store_conformance!(Postgres);` in a file of its own under `tests/`, where
+/// `Postgres` implements [`Database`](crate::testing::store::Database).
+#[macro_export]
+macro_rules! store_conformance {
+    ($database:ty) => {
+        $crate::store_conformance! { @stamp $database;
+            intake:
+                a_job_reads_back_as_it_was_accepted
+                a_missing_job_is_none
+                one_tenant_does_not_see_the_other
+                a_job_due_now_or_before_is_queued
+                a_job_due_later_is_scheduled
+                a_delay_counts_by_the_stores_clock
+                a_job_that_is_not_admitted_waits_and_looks_queued
+                a_thousand_jobs_are_accepted_in_order
+                queueing_order_holds_below_a_second
+                a_refused_row_writes_none_of_its_batch
+                json_passes_through_byte_by_byte;
+            idempotency:
+                a_repeated_key_answers_the_first_job
+                a_key_with_another_body_is_refused
+                a_key_is_the_tenants_own
+                a_key_twice_in_one_batch_counts_once
+                racing_requests_with_one_key_make_one_job
+                racing_batches_with_the_same_keys_make_one_job_each;
+            listing:
+                a_list_is_newest_first_and_limited
+                every_filter_narrows_the_list
+                the_state_filter_goes_by_the_visible_state
+                pages_neither_skip_nor_repeat_while_jobs_arrive
+                what_is_final_or_gone_counts_as_finished
+                depths_count_each_lane_up_to_a_limit;
+            claiming:
+                a_claim_grants_a_lease
+                a_session_claims_like_the_store
+                claim_is_exclusive
+                a_repeated_claim_is_granted_again
+                only_a_queued_row_at_that_epoch_is_granted
+                a_late_claim_puts_the_start_back;
+            finishing:
+                a_lazy_run_succeeds_in_one_write
+                a_claimed_run_succeeds
+                a_retry_is_scheduled_with_its_error_and_history
+                history_keeps_every_failed_attempt
+                a_final_failure_ends_the_job
+                a_repeated_finish_is_recognised
+                a_stale_epoch_cannot_finish
+                finishes_are_answered_in_order
+                results_pass_through_byte_by_byte
+                a_released_job_is_queued_again
+                a_snoozed_job_spends_no_attempt
+                one_of_two_racing_finishes_counts
+                a_declined_job_is_scheduled_without_an_attempt
+                what_is_final_stays_as_it_is;
+            cancelling:
+                a_job_that_has_not_started_is_cancelled_at_once
+                cancelling_a_running_job_leaves_the_lease_good
+                a_wish_to_cancel_is_not_lost_to_a_retry
+                success_wins_over_a_wish_to_cancel
+                cancelling_comes_too_late_for_what_has_ended
+                a_cancel_races_a_retry
+                a_cancel_races_a_success;
+            agreement:
+                every_operation_does_what_is_decided;
+            promotion:
+                a_due_job_is_queued_for_publishing
+                a_lane_is_filled_up_to_its_window
+                promotion_takes_the_oldest_due_first
+                future_jobs_are_left_alone
+                a_job_is_promoted_once_it_comes_due
+                a_retry_is_promoted_with_its_attempts
+                only_kinds_of_live_workers_are_promoted
+                racing_promoters_queue_each_job_once
+                the_next_due_time_is_known;
+            stealing:
+                stealing_claims
+                only_what_fits_is_stolen
+                rows_that_lost_a_worker_go_first
+                suspects_are_stolen_one_at_a_time
+                racing_stealers_share;
+            reaping:
+                live_workers_keep_their_jobs
+                jobs_of_unknown_workers_are_queued_again
+                jobs_of_a_worker_that_left_are_queued_again
+                a_reaped_worker_is_fenced
+                silence_is_what_counts
+                who_cannot_judge_marks_nobody
+                the_third_loss_ends_a_job
+                a_lost_job_with_one_attempt_fails
+                a_lost_job_that_was_to_be_cancelled_is
+                racing_reapers_take_each_job_once;
+            sessions:
+                a_beat_tells_which_jobs_to_cancel
+                a_live_worker_is_listed
+                kinds_outlive_the_workers_that_registered_them;
+            reports:
+                progress_is_seen
+                log_lines_keep_their_order_over_pages
+                a_second_run_writes_after_the_first
+                a_repeated_report_is_written_once
+                a_lost_lease_says_nothing;
+            transactions:
+                writes_commit_with_the_finish
+                a_dropped_transaction_leaves_nothing
+                a_zombie_cannot_commit
+                a_lease_lost_meanwhile_rolls_back
+                a_wish_to_cancel_rolls_a_retry_back
+                racing_imports_create_one_table
+                a_tables_columns_are_known
+                cells_of_every_type_are_inserted
+                a_cell_that_its_type_refuses_is_rejected
+                statements_take_json_arguments
+                others_go_on_while_a_transaction_is_open;
+            keeping:
+                a_files_record_reads_back
+                pruning_removes_what_is_past_its_retention
+                pruning_keeps_what_is_live
+                pruning_keeps_what_is_within_its_retention
+                migrating_twice_changes_nothing;
+            turmoil:
+                every_job_comes_to_one_end;
+        }
+    };
+    (@stamp $database:ty; $($topic:ident: $($case:ident)*;)*) => { $($(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            let database = <$database as $crate::testing::store::Database>::fresh().await;
+            $crate::testing::store::$topic::$case(&database).await;
+        }
+    )*)* };
+}
+
+#[cfg(test)]
+mod tests {
+    /// A case that is written but not stamped would pass for ever.
+    #[test]
+    fn every_case_is_stamped() {
+        let stamped = include_str!("mod.rs");
+        for (topic, source) in [
+            ("intake", include_str!("intake.rs")),
+            ("idempotency", include_str!("idempotency.rs")),
+            ("listing", include_str!("listing.rs")),
+            ("claiming", include_str!("claiming.rs")),
+            ("finishing", include_str!("finishing.rs")),
+            ("cancelling", include_str!("cancelling.rs")),
+            ("agreement", include_str!("agreement.rs")),
+            ("promotion", include_str!("promotion.rs")),
+            ("stealing", include_str!("stealing.rs")),
+            ("reaping", include_str!("reaping.rs")),
+            ("sessions", include_str!("sessions.rs")),
+            ("reports", include_str!("reports.rs")),
+            ("transactions", include_str!("transactions.rs")),
+            ("keeping", include_str!("keeping.rs")),
+            ("turmoil", include_str!("turmoil.rs")),
+        ] {
+            let cases = source.lines().filter_map(|line| line.strip_prefix("pub async fn ")?.split('(').next());
+            let list = stamped.split(&format!("            {topic}:\n")).nth(1).expect("the topic is listed");
+            let listed: Vec<_> = list.split(';').next().unwrap_or_default().split_whitespace().collect();
+            assert_eq!(cases.collect::<Vec<_>>(), listed, "the cases of {topic}.rs");
+        }
+    }
+}
