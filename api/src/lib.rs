@@ -1,1 +1,30 @@
-//! The HTTP intake of Offload
+//! The HTTP intake of Offload.
+//!
+//! A request for a job is checked ([`json_body`], [`submission`]), accepted together with others ([`intake`]), and
+//! answered once it is committed. Everything else reads. `routes/` has one file per endpoint, each with its
+//! description beside its handler; the router and the OpenAPI document are made from the same list of them.
+
+mod app;
+mod catalog;
+mod conditional;
+mod envelope;
+mod idempotency;
+mod intake;
+mod json_body;
+mod linger;
+mod openapi;
+mod paging;
+mod problem;
+mod query;
+mod request;
+mod routes;
+mod server;
+mod submission;
+mod timestamp;
+mod valve;
+mod view;
+mod waiters;
+mod waiting;
+
+pub use openapi::openapi;
+pub use server::Api;

@@ -1,0 +1,85 @@
+//! What every handler shares.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use offload_common::broker::Broker;
+use offload_common::config::{FilesConfig, JobsConfig, ServerConfig};
+use offload_common::files::Files;
+use offload_common::job::{Job, JobId};
+use offload_common::store::{self, Store};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::Catalog;
+use crate::intake::Intake;
+use crate::problem::Problem;
+use crate::request::TENANT;
+use crate::server::Api;
+use crate::valve::Valve;
+use crate::waiters::Waiters;
+
+/// The parts of a running intake.
+pub(crate) struct App {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) files: Files,
+    pub(crate) catalog: Catalog,
+    pub(crate) intake: Intake,
+    pub(crate) valve: Arc<Valve>,
+    pub(crate) waiters: Waiters,
+    pub(crate) queues: Vec<String>,
+    pub(crate) server: ServerConfig,
+    pub(crate) jobs: JobsConfig,
+    pub(crate) files_config: FilesConfig,
+    pub(crate) stop: CancellationToken,
+}
+
+impl App {
+    /// Starts the tasks that requests rely on; they end with `stop`, or when the last request is answered.
+    pub(crate) fn start(api: Api, stop: CancellationToken) -> Arc<Self> {
+        let Api { store, broker, publisher, files, specs, mut queues, config: server, jobs, files_config } = api;
+        let patience = Duration::from_secs_f64(server.request_timeout_seconds);
+        queues.sort();
+        Arc::new(Self {
+            catalog: Catalog::new(specs, store.clone(), patience),
+            intake: Intake::spawn(store.clone(), publisher, patience),
+            valve: Valve::spawn(store.clone(), jobs.window, stop.clone()),
+            waiters: Waiters::spawn(store.clone(), broker.clone(), patience, stop.clone()),
+            store,
+            broker,
+            files,
+            queues,
+            server,
+            jobs,
+            files_config,
+            stop,
+        })
+    }
+
+    /// Waits for an answer of the store, but not for longer than a request may take.
+    pub(crate) async fn ask<T>(&self, answer: impl Future<Output = store::Result<T>>) -> Result<T, Problem> {
+        let patience = Duration::from_secs_f64(self.server.request_timeout_seconds);
+        match timeout(patience, answer).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(store::Error::Unavailable("no answer in time".to_owned()).into()),
+        }
+    }
+
+    /// Reads a job.
+    pub(crate) async fn job(&self, id: JobId) -> Result<Job, Problem> {
+        let job = self.ask(self.store.job(TENANT, id)).await?;
+        job.ok_or_else(|| Problem::not_found(format_args!("there is no job {id}")))
+    }
+
+    /// Reads a job; if it is not final, waits for that and reads it again.
+    pub(crate) async fn job_after(&self, id: JobId, at_most: Duration) -> Result<Job, Problem> {
+        let job = self.job(id).await?;
+        if job.state.is_final() || at_most.is_zero() {
+            return Ok(job);
+        }
+        self.waiters.until_final(id, at_most).await;
+        self.job(id).await
+    }
+}

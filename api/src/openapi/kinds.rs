@@ -1,0 +1,176 @@
+//! The schemas of submissions: one per kind, told apart by the member `kind`.
+
+use offload_common::job::Priority;
+use offload_common::kind::KindSpec;
+use serde_json::{Map, Value, json};
+
+use super::COMPONENTS;
+use crate::submission::{MAX_ATTEMPTS, MAX_DELAY_SECONDS, MAX_TAG_CHARS, MAX_TAGS};
+
+/// The name of the schema that takes any kind.
+pub(super) const SUBMISSION: &str = "Submission";
+
+/// The name of the schema of everything that is the same for all kinds.
+const OPTIONS: &str = "SubmissionOptions";
+
+/// Everything that the kinds add to the document's schemas.
+pub(super) fn schemas(specs: &[KindSpec]) -> Map<String, Value> {
+    let mut schemas = Map::new();
+    let (mut variants, mut mapping) = (Vec::new(), Map::new());
+    for spec in specs {
+        let (submission, payload, result) =
+            (format!("{SUBMISSION}.{}", spec.name), format!("Payload.{}", spec.name), format!("Result.{}", spec.name));
+        variants.push(json!({ "$ref": format!("{COMPONENTS}{submission}") }));
+        mapping.insert(spec.name.clone(), format!("{COMPONENTS}{submission}").into());
+        schemas.insert(payload.clone(), moved(&spec.payload_schema, &payload));
+        schemas.insert(result.clone(), moved(&spec.result_schema, &result));
+        schemas.insert(
+            submission,
+            json!({
+                "description": spec.description,
+                "allOf": [{ "$ref": format!("{COMPONENTS}{OPTIONS}") }],
+                "type": "object",
+                "required": ["kind", "payload"],
+                "properties": {
+                    "kind": { "const": spec.name },
+                    "payload": { "$ref": format!("{COMPONENTS}{payload}") },
+                },
+                "unevaluatedProperties": false,
+            }),
+        );
+    }
+    schemas.insert(OPTIONS.to_owned(), options());
+    let mut any = json!({ "description": "A job to run.", "type": "object", "required": ["kind", "payload"] });
+    if !variants.is_empty() {
+        any["oneOf"] = variants.into();
+        any["discriminator"] = json!({ "propertyName": "kind", "mapping": mapping });
+    }
+    schemas.insert(SUBMISSION.to_owned(), any);
+    schemas
+}
+
+/// What a submission may say beside kind and payload. A member that is `null` is not given.
+fn options() -> Value {
+    let priorities: Vec<Value> = Priority::ALL.iter().map(|p| p.as_str().into()).chain([Value::Null]).collect();
+    json!({
+        "type": "object",
+        "properties": {
+            "queue": {
+                "type": ["string", "null"],
+                "description": "A configured queue; the kind's own unless given.",
+            },
+            "priority": { "enum": priorities, "description": "`normal` unless given.", "default": "normal" },
+            "run_at": {
+                "type": ["string", "null"],
+                "format": "date-time",
+                "description": "Not before this time. Excludes `delay_seconds`.",
+            },
+            "delay_seconds": {
+                "type": ["number", "null"],
+                "minimum": 0,
+                "maximum": MAX_DELAY_SECONDS,
+                "description": "Not before this many seconds have passed. Excludes `run_at`.",
+            },
+            "max_attempts": {
+                "type": ["integer", "null"],
+                "minimum": 1,
+                "maximum": MAX_ATTEMPTS,
+                "description": "The kind's own number unless given. 1 means: never start it twice.",
+            },
+            "timeout_seconds": {
+                "type": ["integer", "null"],
+                "minimum": 1,
+                "description": "The time that one attempt may take; the kind's own unless given.",
+            },
+            "metadata": {
+                "type": ["object", "null"],
+                "description": "An object of your own, up to 16 KiB; comes back with the job.",
+            },
+            "tags": {
+                "type": ["array", "null"],
+                "maxItems": MAX_TAGS,
+                "items": { "type": "string", "minLength": 1, "maxLength": MAX_TAG_CHARS },
+                "description": "For finding it again: `GET /v1/jobs?tag=…`.",
+            },
+        },
+    })
+}
+
+/// A schema that was a document of its own, as the component `name`: what pointed into the document points into the
+/// component.
+fn moved(schema: &Value, name: &str) -> Value {
+    let mut schema = schema.clone();
+    if let Some(object) = schema.as_object_mut() {
+        object.remove("$schema");
+        // With an `$id` it stays a document of its own wherever it is embedded, and its references hold.
+        if !object.contains_key("$id") {
+            point_into(&mut schema, &format!("{COMPONENTS}{name}"));
+        }
+    }
+    schema
+}
+
+fn point_into(schema: &mut Value, base: &str) {
+    match schema {
+        Value::Array(schemas) => schemas.iter_mut().for_each(|schema| point_into(schema, base)),
+        Value::Object(members) => {
+            for (keyword, value) in members {
+                match (keyword.as_str(), value) {
+                    ("$ref" | "$dynamicRef", Value::String(reference)) => {
+                        if let Some(pointer) =
+                            reference.strip_prefix('#').filter(|p| p.is_empty() || p.starts_with('/'))
+                        {
+                            *reference = format!("{base}{pointer}");
+                        }
+                    }
+                    // Data that happens to look like a schema.
+                    ("const" | "enum" | "default" | "examples" | "example", _) => {}
+                    // Their members are names, not keywords.
+                    (
+                        "properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas",
+                        Value::Object(named),
+                    ) => {
+                        named.values_mut().for_each(|schema| point_into(schema, base));
+                    }
+                    (_, value) => point_into(value, base),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_follow_a_schema_to_its_new_place() {
+        let schema = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "$ref": "#",
+            "properties": {
+                "default": { "$ref": "#/$defs/A" },
+                "enum": { "enum": [{ "$ref": "#/$defs/A" }] },
+                "other": { "$ref": "https://example.com/other.json#/x" },
+            },
+            "items": [{ "anyOf": [{ "$ref": "#/$defs/A" }] }],
+            "$defs": { "A": { "$ref": "#/$defs/B" }, "B": { "$ref": "#anchor" } },
+        });
+        let base = "#/components/schemas/k";
+        let expected = json!({
+            "$ref": base,
+            "properties": {
+                "default": { "$ref": format!("{base}/$defs/A") },
+                "enum": { "enum": [{ "$ref": "#/$defs/A" }] },
+                "other": { "$ref": "https://example.com/other.json#/x" },
+            },
+            "items": [{ "anyOf": [{ "$ref": format!("{base}/$defs/A") }] }],
+            "$defs": { "A": { "$ref": format!("{base}/$defs/B") }, "B": { "$ref": "#anchor" } },
+        });
+        assert_eq!(moved(&schema, "k"), expected);
+        let own = json!({ "$id": "https://example.com/own.json", "$ref": "#/$defs/A" });
+        assert_eq!(moved(&own, "k"), own);
+        assert_eq!(moved(&json!(true), "k"), json!(true));
+    }
+}

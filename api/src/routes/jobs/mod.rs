@@ -1,0 +1,100 @@
+//! `/v1/jobs`.
+
+pub(super) mod cancel;
+pub(super) mod get;
+pub(super) mod list;
+pub(super) mod logs;
+pub(super) mod result;
+pub(super) mod retry;
+pub(super) mod submit;
+
+use axum::Json;
+use axum::http::header::{LOCATION, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use offload_common::job::Job;
+use offload_common::store::{Accepted, IdempotencyKey};
+
+use crate::app::App;
+use crate::idempotency::IDEMPOTENCY_REPLAYED;
+use crate::openapi::{Answer, Operation, Schemas};
+use crate::problem::{Problem, ProblemType};
+use crate::request::RequestInfo;
+use crate::submission::Submission;
+use crate::view::{self, JobView, job_path};
+use crate::waiting::Waiting;
+
+/// Seconds after which looking at an unfinished job again is worth it.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// Accepts a job, waits for it if the client wishes, and answers.
+async fn accept(
+    app: &App,
+    request: &RequestInfo,
+    submission: Submission,
+    key: Option<IdempotencyKey>,
+    waiting: &Waiting,
+) -> Result<Response, Problem> {
+    let admit = app.valve.admit(submission.lane());
+    let mut new = submission.into_job(request, &app.jobs, admit);
+    new.idempotency = key;
+    let (job, replayed) = match app.intake.accept(new).await? {
+        (new, Accepted::New { created_at, run_at, state, .. }) => {
+            (view::accepted(new, state, created_at, run_at), false)
+        }
+        (_, Accepted::Repeated(id)) => {
+            let detail = format!("the job {id} that this Idempotency-Key named is gone: its retention has passed");
+            let job = app.job(id).await.map_err(|problem| match problem.kind() {
+                ProblemType::NotFound => Problem::new(ProblemType::Gone, detail),
+                _ => problem,
+            })?;
+            (job, true)
+        }
+        (_, Accepted::KeyReused) => {
+            let detail = "this Idempotency-Key came before with another request; use a new one";
+            return Err(Problem::new(ProblemType::IdempotencyKeyReused, detail));
+        }
+    };
+    let job = match waiting.at_most {
+        at_most if at_most.is_zero() => job,
+        // The job is accepted whatever happens to the wait.
+        at_most => app.job_after(job.id, at_most).await.unwrap_or(job),
+    };
+    let waited = !waiting.at_most.is_zero();
+    let status = if waited && job.state.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response = (status, Json(JobView::from(&job))).into_response();
+    let headers = response.headers_mut();
+    set(headers, LOCATION, &job_path(job.id));
+    if !job.state.is_final() {
+        headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+    }
+    if replayed {
+        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    waiting.note(headers);
+    Ok(response)
+}
+
+/// The answers of [`accept`], for the description.
+fn accepts(operation: Operation, schemas: &mut Schemas) -> Operation {
+    let accepted = Answer::json(202, "The job is committed, and will run.", schemas.of::<JobView<'_>>())
+        .header("Location", "The job.")
+        .header("Retry-After", "Seconds after which looking again is worth it.")
+        .header("Idempotency-Replayed", "`true` if the Idempotency-Key named this job before.")
+        .header("Preference-Applied", "Which preferences were honoured.");
+    let finished = Answer::json(200, "The job came to an end while the client waited.", schemas.of::<JobView<'_>>())
+        .header("Location", "The job.")
+        .header("Preference-Applied", "Which preferences were honoured.");
+    operation.may_wait().idempotent().asks_the_database().answer(accepted).answer(finished)
+}
+
+/// The state of a job, for problems that are about it.
+fn describe_state(job: &Job) -> String {
+    format!("job {} is {}", job.id, job.visible_state())
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}

@@ -1,0 +1,3 @@
+//! `/v1/kinds`.
+
+pub(super) mod list;

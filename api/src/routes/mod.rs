@@ -1,0 +1,148 @@
+//! The endpoints: one file each, with its description beside its handler.
+
+mod files;
+mod jobs;
+mod kinds;
+mod pages;
+mod probes;
+mod problems;
+mod queues;
+mod workers;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, RawPathParams, Request};
+use axum::handler::Handler;
+use axum::http::header::ALLOW;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::envelope;
+use crate::openapi::{Operation, Schemas};
+use crate::problem::{Problem, ProblemType};
+
+/// A method at a path.
+pub(crate) struct Endpoint {
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    /// What the OpenAPI document says of it; pages for people are not in there.
+    pub(crate) describe: Option<fn(&mut Schemas) -> Operation>,
+    route: MethodRouter<Arc<App>>,
+}
+
+impl Endpoint {
+    /// Reads.
+    fn get<H, T>(path: &'static str, handler: H, describe: fn(&mut Schemas) -> Operation) -> Self
+    where
+        H: Handler<T, Arc<App>>,
+        T: 'static,
+    {
+        Self { method: Method::GET, path, describe: Some(describe), route: on(MethodFilter::GET, handler) }
+    }
+
+    /// Does something.
+    fn post<H, T>(path: &'static str, handler: H, describe: fn(&mut Schemas) -> Operation) -> Self
+    where
+        H: Handler<T, Arc<App>>,
+        T: 'static,
+    {
+        Self { method: Method::POST, path, describe: Some(describe), route: on(MethodFilter::POST, handler) }
+    }
+
+    /// Shows something to people.
+    fn page<H, T>(path: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Arc<App>>,
+        T: 'static,
+    {
+        Self { method: Method::GET, path, describe: None, route: on(MethodFilter::GET, handler) }
+    }
+}
+
+/// Every endpoint: the router and the OpenAPI document are made from this list.
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![
+        jobs::submit::endpoint(),
+        jobs::list::endpoint(),
+        jobs::get::endpoint(),
+        jobs::result::endpoint(),
+        jobs::logs::endpoint(),
+        jobs::cancel::endpoint(),
+        jobs::retry::endpoint(),
+        files::upload::endpoint(),
+        files::download::endpoint(),
+        kinds::list::endpoint(),
+        queues::list::endpoint(),
+        workers::list::endpoint(),
+        probes::live::endpoint(),
+        probes::ready::endpoint(),
+        problems::show::endpoint(),
+        pages::openapi::endpoint(),
+        pages::docs::endpoint(),
+        pages::docs::script(),
+        pages::docs::style(),
+        pages::landing::endpoint(),
+    ]
+}
+
+/// The router of every endpoint, with an answer for what is none.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let mut paths: BTreeMap<&str, (Vec<Method>, MethodRouter<Arc<App>>)> = BTreeMap::new();
+    for Endpoint { method, path, route, .. } in endpoints() {
+        let (methods, merged) = paths.entry(path).or_default();
+        methods.push(method);
+        *merged = std::mem::take(merged).merge(route);
+    }
+    let mut router = Router::new();
+    for (path, (methods, route)) in paths {
+        let allow = allow(&methods);
+        router = router.route(path, route.fallback(async move |request: Request| other_method(&request, &allow)));
+    }
+    router.fallback(nothing_here).layer(middleware::from_fn(envelope::wrap)).with_state(app)
+}
+
+fn allow(methods: &[Method]) -> String {
+    let mut allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    if methods.contains(&Method::GET) {
+        allowed.push("HEAD");
+    }
+    allowed.push("OPTIONS");
+    allowed.join(", ")
+}
+
+/// `OPTIONS` is answered; any other method that a path does not take is a problem.
+fn other_method(request: &Request, allow: &str) -> Response {
+    let header = HeaderValue::from_str(allow).unwrap_or(HeaderValue::from_static("OPTIONS"));
+    if request.method() == Method::OPTIONS {
+        return (StatusCode::NO_CONTENT, [(ALLOW, header)]).into_response();
+    }
+    let detail = format!("{} is not allowed here; allowed are {allow}", request.method());
+    Problem::new(ProblemType::MethodNotAllowed, detail).header(ALLOW, header).into_response()
+}
+
+async fn nothing_here(request: Request) -> Problem {
+    Problem::not_found(format_args!("there is nothing at {}; /docs lists what there is", request.uri().path()))
+}
+
+/// The id in a path. What is no id names nothing: 404.
+pub(crate) struct Id(pub(crate) Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let parameters = RawPathParams::from_request_parts(parts, state).await.ok();
+        let text = parameters.as_ref().and_then(|all| all.iter().find(|(name, _)| *name == "id")).map(|(_, id)| id);
+        // The hyphenated form only: one thing has one address.
+        let id = text.filter(|text| text.len() == 36).and_then(|text| Uuid::try_parse(text).ok());
+        let wrong = || Problem::not_found(format_args!("`{}` is not an id", text.unwrap_or_default()));
+        id.map(Self).ok_or_else(wrong)
+    }
+}

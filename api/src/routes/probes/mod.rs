@@ -1,0 +1,4 @@
+//! `/livez` and `/readyz`.
+
+pub(super) mod live;
+pub(super) mod ready;

@@ -1,0 +1,3 @@
+//! `/problems`.
+
+pub(super) mod show;

@@ -1,0 +1,3 @@
+//! `/v1/queues`.
+
+pub(super) mod list;

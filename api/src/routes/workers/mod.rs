@@ -1,0 +1,3 @@
+//! `/v1/workers`.
+
+pub(super) mod list;
