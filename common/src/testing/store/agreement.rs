@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Database;
 use super::steps::{
-    APPLIED, Shared, claim, claim_of, failing, finish, finish_as, join, lazy, promoted, queue, queued_after_losses,
-    read, reap, running, snapshot,
+    APPLIED, Shared, claim, claim_of, failing, finish, finish_as, finish_of, join, lazy, promoted, queue,
+    queued_after_losses, read, reap, running, snapshot,
 };
 use crate::job::transition::{Decision, Event, Retry, decide};
 use crate::job::{Job, JobId, Lease, NewJob, Nonce, State, WorkerId};
@@ -36,7 +36,10 @@ async fn make(store: &Shared, worker: WorkerId, situation: &str) -> JobId {
     let limited = |max_attempts| NewJob { max_attempts, ..factory::job() };
     let failed_once = async |job| {
         let lease = lazy(worker, queue(store, job).await);
-        assert_eq!(finish(store, lease, &failing(Retry::After(Duration::ZERO))).await, APPLIED);
+        let mut write = finish_of(store, lease, &failing(Retry::Backoff)).await;
+        // Due at once, where the policy would have it wait.
+        write.transition.delay = Some(Duration::ZERO);
+        assert_eq!(finish_as(store, &write).await, APPLIED);
         lease.job
     };
     match situation {
