@@ -1,0 +1,53 @@
+//! The schema: `migrations/sqlite/*.sql`, compiled in and applied in order, each in one transaction with its record.
+
+use sqlx::SqliteExecutor;
+
+use super::error::Result;
+use super::rows::micros;
+use super::writer::Writer;
+use crate::clock;
+use crate::store::Error;
+
+/// Every migration, oldest first: name and statements. One that has been released is never changed.
+const MIGRATIONS: [(&str, &str); 1] = [("0001_init", include_str!("../../../../migrations/sqlite/0001_init.sql"))];
+
+const CREATE_RECORD: &str = "-- create the record of migrations
+CREATE TABLE IF NOT EXISTS offload_migrations (name TEXT NOT NULL PRIMARY KEY, applied_at INTEGER NOT NULL)";
+
+const APPLIED: &str = "-- applied migrations
+SELECT name FROM offload_migrations ORDER BY name";
+
+const RECORD: &str = "-- record a migration
+INSERT INTO offload_migrations (name, applied_at) VALUES (?1, ?2)";
+
+/// Applies what is missing; answers the names.
+pub(super) async fn migrate(writer: &Writer) -> Result<Vec<String>> {
+    let mut turn = writer.turn().await?;
+    sqlx::query(CREATE_RECORD).execute(turn.connection()).await?;
+    let applied = applied(turn.connection()).await?;
+    let mut names = Vec::new();
+    for (name, statements) in MIGRATIONS {
+        if !applied.iter().any(|known| known == name) {
+            sqlx::raw_sql(statements).execute(turn.connection()).await?;
+            sqlx::query(RECORD).bind(name).bind(micros(clock::now())).execute(turn.connection()).await?;
+            names.push(name.to_owned());
+        }
+    }
+    turn.commit().await?;
+    Ok(names)
+}
+
+/// Whether the schema is the one this program needs.
+pub(super) async fn check(readers: impl SqliteExecutor<'_>) -> Result<()> {
+    let applied = applied(readers).await?;
+    for (name, _) in MIGRATIONS {
+        if !applied.iter().any(|known| known == name) {
+            return Err(Error::NotMigrated(format!("migration {name} is missing")).into());
+        }
+    }
+    Ok(())
+}
+
+async fn applied(executor: impl SqliteExecutor<'_>) -> Result<Vec<String>> {
+    Ok(sqlx::query_scalar(APPLIED).fetch_all(executor).await?)
+}
