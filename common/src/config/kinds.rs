@@ -39,7 +39,8 @@ pub struct ExecKindConfig {
     /// Its working directory.
     #[serde(default)]
     pub directory: Option<PathBuf>,
-    /// Its environment, beside `PATH`, `HOME`, `LANG`, `OFFLOAD_JOB_ID`, `OFFLOAD_ATTEMPT` and `TRACEPARENT`. Nothing else is passed on.
+    /// Its environment, beside `PATH`, `HOME`, `LANG`, `OFFLOAD_JOB_ID`, `OFFLOAD_ATTEMPT` and `TRACEPARENT`. Nothing
+    /// else is passed on.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
 }

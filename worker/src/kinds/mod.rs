@@ -4,6 +4,8 @@ mod echo;
 mod exec;
 mod http_call;
 mod json;
+mod source;
+mod table_import;
 
 use std::sync::Arc;
 
@@ -35,7 +37,11 @@ pub enum KindsError {
 /// # Errors
 /// [`KindsError`] naming the part of the configuration that is at fault.
 pub fn builtin(config: &Config) -> Result<Vec<Arc<dyn AnyKind>>, KindsError> {
-    let mut kinds = vec![erase(echo::Echo), erase(http_call::HttpCall::new(&config.egress))];
+    let mut kinds = vec![
+        erase(echo::Echo),
+        erase(http_call::HttpCall::new(&config.egress)),
+        erase(table_import::TableImport::new(&config.imports)),
+    ];
     let shipped = kinds.len();
     for (name, program) in &config.kinds {
         if kinds[..shipped].iter().any(|kind| kind.spec().name == *name) {
