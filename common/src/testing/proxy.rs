@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 pub struct Proxy {
     addr: SocketAddr,
     rules: watch::Sender<Rules>,
-    connections: watch::Receiver<usize>,
+    traffic: watch::Receiver<Traffic>,
     task: JoinHandle<()>,
 }
 
@@ -34,6 +34,13 @@ struct Rules {
     era: u64,
 }
 
+/// What came through.
+#[derive(Clone, Copy, Default)]
+struct Traffic {
+    open: usize,
+    accepted: usize,
+}
+
 impl Proxy {
     /// Listens on a free loopback port and passes connections on to `target`.
     ///
@@ -43,9 +50,9 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free loopback port");
         let addr = listener.local_addr().expect("a bound listener has an address");
         let (rules, watched) = watch::channel(Rules { mode: Mode::Pass, era: 0 });
-        let (count, connections) = watch::channel(0);
+        let (count, traffic) = watch::channel(Traffic::default());
         let task = tokio::spawn(accept(listener, target, watched, count));
-        Self { addr, rules, connections, task }
+        Self { addr, rules, traffic, task }
     }
 
     /// Where it listens. Stays the same through cuts.
@@ -78,13 +85,19 @@ impl Proxy {
     /// How many connections are open now.
     #[must_use]
     pub fn connections(&self) -> usize {
-        *self.connections.borrow()
+        self.traffic.borrow().open
+    }
+
+    /// How many connections were ever made to it, dropped ones included.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.traffic.borrow().accepted
     }
 
     /// Waits until the number of open connections satisfies `condition`.
     pub async fn wait_for_connections(&mut self, condition: impl Fn(usize) -> bool) {
         // The task that counts lives as long as the proxy.
-        let _ = self.connections.wait_for(|open| condition(*open)).await;
+        let _ = self.traffic.wait_for(|traffic| condition(traffic.open)).await;
     }
 }
 
@@ -94,7 +107,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, rules: watch::Receiver<Rules>, count: watch::Sender<usize>) {
+async fn accept(
+    listener: TcpListener,
+    target: SocketAddr,
+    rules: watch::Receiver<Rules>,
+    count: watch::Sender<Traffic>,
+) {
     let count = Arc::new(count);
     let mut connections = JoinSet::new();
     loop {
@@ -113,18 +131,21 @@ async fn accept(listener: TcpListener, target: SocketAddr, rules: watch::Receive
 }
 
 /// Counts one connection for as long as it lives.
-struct Counted(Arc<watch::Sender<usize>>);
+struct Counted(Arc<watch::Sender<Traffic>>);
 
 impl Counted {
-    fn new(count: Arc<watch::Sender<usize>>) -> Self {
-        count.send_modify(|open| *open += 1);
+    fn new(count: Arc<watch::Sender<Traffic>>) -> Self {
+        count.send_modify(|traffic| {
+            traffic.open += 1;
+            traffic.accepted += 1;
+        });
         Self(count)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.send_modify(|open| *open -= 1);
+        self.0.send_modify(|traffic| traffic.open -= 1);
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use offload_common::broker::Broker;
 use offload_common::broker::rabbitmq::RabbitBroker;
@@ -20,11 +21,7 @@ pub(crate) struct Rabbit {
 }
 
 impl Rabbit {
-    pub(crate) async fn start() -> Self {
-        Self::start_with(QueueType::Quorum).await
-    }
-
-    pub(crate) async fn start_with(queue_type: QueueType) -> Self {
+    pub(crate) async fn start(queue_type: QueueType) -> Self {
         let direct = std::env::var("OFFLOAD_TEST_AMQP_URL")
             .expect("OFFLOAD_TEST_AMQP_URL names a RabbitMQ to test against; run `scripts/test`, which sets it");
         let mut url: url::Url = direct.parse().expect("OFFLOAD_TEST_AMQP_URL is a URL");
@@ -54,6 +51,20 @@ impl Rabbit {
     /// A channel past the proxy.
     pub(crate) async fn channel(&self) -> Channel {
         self.admin.create_channel().await.expect("a channel")
+    }
+
+    /// Messages that are ready in a queue; those that a consumer holds do not count.
+    pub(crate) async fn ready(&self, queue: &str) -> u32 {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let declared = self.channel().await.queue_declare(queue.into(), passive, FieldTable::default()).await;
+        declared.expect("the queue is there").message_count()
+    }
+
+    /// Deletes a lane's queue, with what is in it.
+    pub(crate) async fn delete(&self, priority: Priority) {
+        let deleted =
+            self.channel().await.queue_delete(self.queue(priority).into(), QueueDeleteOptions::default()).await;
+        deleted.expect("deleted");
     }
 
     /// Closes the broker and removes what it declared.

@@ -25,16 +25,21 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Ends it from this side, at once: it no longer does what it should.
+    /// Hangs up, since it no longer does what it should. The link notices, and connects again.
     pub(super) fn fail(&self) {
+        self.lifeline.cut();
+    }
+
+    /// Ends it for good, and tells everybody who works on it.
+    pub(super) fn end(&self) {
+        self.lost.cancel();
         self.lifeline.cut();
     }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.lost.cancel();
-        self.lifeline.cut();
+        self.end();
     }
 }
 

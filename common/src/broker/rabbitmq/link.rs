@@ -102,8 +102,12 @@ impl Link {
         let mut state = self.state.clone();
         // An error means that the task has ended, which is what is waited for.
         let ended = async { while state.changed().await.is_ok() {} };
-        let _ = tokio::time::timeout(patience, ended).await;
-        self.task.abort();
+        if tokio::time::timeout(patience, ended).await.is_err() {
+            self.task.abort();
+            if let Some(live) = &self.state.borrow().live {
+                live.end();
+            }
+        }
     }
 }
 
@@ -131,8 +135,7 @@ async fn keep_up(address: Address, name: String, state: watch::Sender<State>, cl
         if why.is_none() {
             say_goodbye(&live).await;
         }
-        live.lost.cancel();
-        live.fail();
+        live.end();
         let Some(why) = why else { break };
         tracing::warn!(connection = name, why, "lost the connection to RabbitMQ");
         change(None, Change::Lost(format!("the connection was lost: {why}")));
