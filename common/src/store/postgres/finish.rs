@@ -1,0 +1,198 @@
+//! Ending runs: fenced, and recognised when only the reply was lost.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use super::connection::{Line, Statement};
+use super::intake::microseconds;
+use super::rows::get;
+use super::runs::bounds;
+use crate::job::State;
+use crate::store::row::parse;
+use crate::store::{Finish, Finished, Pointer, Result};
+
+/// Applies transitions. What is not final is not applied against a wish to cancel. A success clears the error of the
+/// attempt before; the history keeps it.
+pub(super) const FINISH: &str = "-- offload: finish
+UPDATE offload.jobs j
+SET state = f.new_state::offload.job_state, epoch = j.epoch + 1, attempt = f.attempt, losses = f.losses,
+    worker_id = f.worker_id, run_nonce = f.nonce, result = f.result::json,
+    run_at = coalesce(statement_timestamp() + f.delay * interval '1 microsecond', j.run_at),
+    queued_at = CASE f.new_state WHEN 'queued' THEN statement_timestamp() ELSE j.queued_at END,
+    started_at = CASE WHEN f.claimed THEN j.started_at
+                      ELSE statement_timestamp() - f.ran_for * interval '1 microsecond' END,
+    finished_at = CASE WHEN f.final THEN statement_timestamp() END,
+    error = CASE WHEN f.code IS NOT NULL THEN json_build_object('code', f.code, 'message', f.message,
+                          'attempt', f.attempt, 'at', statement_timestamp())
+                 WHEN f.new_state <> 'succeeded' THEN j.error END,
+    history = CASE WHEN f.code IS NULL THEN j.history
+                   ELSE coalesce(j.history, '[]') || jsonb_build_object('attempt', f.attempt, 'code', f.code,
+                          'message', f.message, 'worker', f.worker_id, 'ended_at', statement_timestamp(),
+                          'started_at', CASE WHEN f.claimed THEN j.started_at
+                              ELSE statement_timestamp() - f.ran_for * interval '1 microsecond' END) END
+FROM unnest($1::uuid[], $2::bigint[], $3::boolean[], $4::uuid[], $5::bigint[], $6::text[], $7::boolean[], $8::integer[],
+            $9::integer[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::bigint[])
+     AS f (id, epoch, claimed, worker_id, nonce, new_state, final, attempt, losses, delay, code, message, result, ran_for)
+WHERE j.id = f.id AND j.id BETWEEN $15 AND $16 AND j.epoch = f.epoch
+  AND j.state = (CASE WHEN f.claimed THEN 'running' ELSE 'queued' END)::offload.job_state
+  AND (f.final OR NOT j.cancel_requested)
+RETURNING j.id, j.epoch, j.state::text, j.run_nonce, j.cancel_requested, j.queued_at";
+
+/// What the rows say that a finish did not find as it expected them.
+pub(super) const FINISHED: &str = "-- offload: finishes that updated nothing
+SELECT j.id, j.epoch, j.state::text, j.run_nonce, j.cancel_requested, j.queued_at
+FROM unnest($1::uuid[]) AS f (id) JOIN offload.jobs j ON j.id = f.id
+WHERE j.id BETWEEN $2 AND $3";
+
+/// What a row says after a finish was tried on it.
+struct After {
+    epoch: i64,
+    state: State,
+    nonce: Option<i64>,
+    cancel_requested: bool,
+    queued_at: Option<DateTime<Utc>>,
+}
+
+impl After {
+    fn read(row: &PgRow) -> Result<(Uuid, Self)> {
+        let after = Self {
+            epoch: get(row, "epoch")?,
+            state: parse("state", get(row, "state")?)?,
+            nonce: get(row, "run_nonce")?,
+            cancel_requested: get(row, "cancel_requested")?,
+            queued_at: get(row, "queued_at")?,
+        };
+        Ok((get(row, "id")?, after))
+    }
+
+    /// What became of this finish, whether this call applied it or an earlier one did.
+    fn judge(&self, finish: &Finish) -> Finished {
+        let lease = &finish.lease;
+        let expected = if lease.claimed { State::Running } else { State::Queued };
+        if self.state == finish.transition.to && self.nonce == Some(lease.nonce.0) && self.epoch == lease.epoch + 1 {
+            let pointer =
+                |at: DateTime<Utc>| Pointer { id: lease.job, epoch: self.epoch, queued_at: at.timestamp_micros() };
+            Finished::Applied(self.queued_at.filter(|_| self.state == State::Queued).map(pointer))
+        } else if self.epoch == lease.epoch && self.state == expected && self.cancel_requested {
+            Finished::CancelRequested
+        } else {
+            Finished::Lost
+        }
+    }
+}
+
+/// Ends runs; see [`crate::store::Store::finish`].
+pub(super) async fn finish(line: &mut Line, finishes: &[Finish]) -> Result<Vec<Finished>> {
+    let applied = apply(line, finishes).await?;
+    let missing = |(finish, applied): (&Finish, &Option<Finished>)| applied.is_none().then_some(finish.lease.job.0);
+    let missing: Vec<Uuid> = finishes.iter().zip(&applied).filter_map(missing).collect();
+    let rows = if missing.is_empty() { HashMap::new() } else { read(line, missing).await? };
+    let judge = |finish: &Finish| rows.get(&finish.lease.job.0).map_or(Finished::Lost, |row| row.judge(finish));
+    Ok(finishes.iter().zip(applied).map(|(finish, applied)| applied.unwrap_or_else(|| judge(finish))).collect())
+}
+
+/// Runs the guarded update alone; `None` where it found no row to update.
+pub(super) async fn apply(line: &mut Line, finishes: &[Finish]) -> Result<Vec<Option<Finished>>> {
+    let rows = line.rows(statement(finishes)).await?;
+    let rows = rows.iter().map(After::read).collect::<Result<HashMap<_, _>>>()?;
+    Ok(finishes.iter().map(|finish| rows.get(&finish.lease.job.0).map(|row| row.judge(finish))).collect())
+}
+
+/// What the row says of a finish that was tried.
+pub(super) async fn look_again(line: &mut Line, finish: &Finish) -> Result<Finished> {
+    let rows = read(line, vec![finish.lease.job.0]).await?;
+    Ok(rows.values().next().map_or(Finished::Lost, |row| row.judge(finish)))
+}
+
+async fn read(line: &mut Line, ids: Vec<Uuid>) -> Result<HashMap<Uuid, After>> {
+    let (least, greatest) = bounds(&ids);
+    let rows = line.rows(sqlx::query(FINISHED).bind(ids).bind(least).bind(greatest)).await?;
+    rows.iter().map(After::read).collect()
+}
+
+fn statement(finishes: &[Finish]) -> Statement<'static> {
+    fn each<'a, T>(finishes: &[&'a Finish], value: impl Fn(&'a Finish) -> T) -> Vec<T> {
+        finishes.iter().map(|finish| value(finish)).collect()
+    }
+    let mut sorted: Vec<&Finish> = finishes.iter().collect();
+    sorted.sort_unstable_by_key(|finish| finish.lease.job);
+    let ids = each(&sorted, |f| f.lease.job.0);
+    let (least, greatest) = bounds(&ids);
+    sqlx::query(FINISH)
+        .bind(ids)
+        .bind(each(&sorted, |f| f.lease.epoch))
+        .bind(each(&sorted, |f| f.lease.claimed))
+        .bind(each(&sorted, |f| f.lease.worker.0))
+        .bind(each(&sorted, |f| f.lease.nonce.0))
+        .bind(each(&sorted, |f| f.transition.to.as_str()))
+        .bind(each(&sorted, |f| f.transition.to.is_final()))
+        .bind(each(&sorted, |f| signed(f.transition.attempt)))
+        .bind(each(&sorted, |f| signed(f.transition.losses)))
+        .bind(each(&sorted, |f| f.transition.delay.map(microseconds)))
+        .bind(each(&sorted, |f| f.transition.failure.as_ref().map(|(code, _)| storable(code))))
+        .bind(each(&sorted, |f| f.transition.failure.as_ref().map(|(_, message)| storable(message))))
+        .bind(each(&sorted, |f| f.result.as_deref().map(serde_json::value::RawValue::get)))
+        .bind(each(&sorted, |f| microseconds(f.ran_for)))
+        .bind(least)
+        .bind(greatest)
+}
+
+/// Counts are stored signed.
+pub(super) fn signed(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// Text that a handler made up, as PostgreSQL can keep it: it has no NUL character.
+pub(super) fn storable(text: &str) -> String {
+    text.replace('\0', "\u{FFFD}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::job::transition::Transition;
+    use crate::job::{JobId, Lease, Nonce, WorkerId};
+
+    fn finish(to: State) -> Finish {
+        let lease = Lease { job: JobId::new(), epoch: 7, worker: WorkerId::new(), nonce: Nonce(42), claimed: true };
+        let transition = Transition { to, attempt: 1, losses: 0, delay: None, failure: None };
+        Finish { lease, transition, result: None, ran_for: Duration::ZERO }
+    }
+
+    fn after(state: State, epoch: i64, nonce: i64) -> After {
+        After {
+            epoch,
+            state,
+            nonce: Some(nonce),
+            cancel_requested: false,
+            queued_at: DateTime::from_timestamp_micros(5),
+        }
+    }
+
+    #[test]
+    fn only_my_own_write_counts_as_mine() {
+        let succeed = finish(State::Succeeded);
+        assert_eq!(after(State::Succeeded, 8, 42).judge(&succeed), Finished::Applied(None));
+        assert_eq!(after(State::Succeeded, 8, 43).judge(&succeed), Finished::Lost, "another run's");
+        assert_eq!(after(State::Succeeded, 9, 42).judge(&succeed), Finished::Lost, "another epoch");
+        assert_eq!(after(State::Failed, 8, 42).judge(&succeed), Finished::Lost, "another end");
+        assert_eq!(after(State::Running, 7, 42).judge(&succeed), Finished::Lost, "nothing was written");
+        let release = finish(State::Queued);
+        let pointer = Pointer { id: release.lease.job, epoch: 8, queued_at: 5 };
+        assert_eq!(after(State::Queued, 8, 42).judge(&release), Finished::Applied(Some(pointer)));
+    }
+
+    #[test]
+    fn a_wish_to_cancel_is_told_only_while_the_lease_holds() {
+        let retry = finish(State::Scheduled);
+        let wished = |row: After| After { cancel_requested: true, ..row };
+        assert_eq!(wished(after(State::Running, 7, 42)).judge(&retry), Finished::CancelRequested);
+        assert_eq!(wished(after(State::Running, 8, 42)).judge(&retry), Finished::Lost);
+        assert_eq!(wished(after(State::Cancelled, 7, 42)).judge(&retry), Finished::Lost);
+    }
+}

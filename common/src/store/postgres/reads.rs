@@ -1,0 +1,121 @@
+//! Reading jobs, and cancelling them.
+
+use chrono::TimeDelta;
+use sqlx::{Postgres, QueryBuilder};
+use uuid::Uuid;
+
+use super::connection::Line;
+use super::partitions::first_id;
+use super::rows::{get, job, job_columns};
+use super::runs::bounds;
+use crate::job::{Job, JobId, State};
+use crate::store::row::parse;
+use crate::store::{Cancelled, JobFilter, Result};
+
+pub(super) const JOB: &str =
+    concat!("-- offload: job\nSELECT ", job_columns!(), " FROM offload.jobs j WHERE j.id = $1 AND j.tenant = $2");
+
+const JOBS: &str = concat!("-- offload: jobs\nSELECT ", job_columns!(), " FROM offload.jobs j WHERE j.tenant = ");
+
+pub(super) const FINISHED: &str = "-- offload: which are final or gone
+SELECT s.id FROM unnest($1::uuid[]) AS s (id)
+LEFT JOIN offload.jobs j ON j.id = s.id AND j.id BETWEEN $2 AND $3
+WHERE j.id IS NULL OR j.state IN ('succeeded', 'failed', 'cancelled')";
+
+/// The row is locked while it is judged, so the epoch that it names is the one that it has.
+pub(super) const CANCEL: &str = "-- offload: cancel
+UPDATE offload.jobs j
+SET state = CASE j.state WHEN 'running' THEN j.state ELSE 'cancelled' END,
+    epoch = CASE j.state WHEN 'running' THEN j.epoch ELSE j.epoch + 1 END,
+    finished_at = CASE j.state WHEN 'running' THEN NULL ELSE statement_timestamp() END,
+    cancel_requested = j.state = 'running'
+WHERE j.id = $1 AND j.tenant = $2 AND j.state IN ('scheduled', 'queued', 'running')
+RETURNING j.state::text";
+
+pub(super) const STATE: &str = "-- offload: state
+SELECT j.state::text FROM offload.jobs j WHERE j.id = $1 AND j.tenant = $2";
+
+/// Ids carry the clock of the process that made them; rows are stamped by the database's. They differ by less than this.
+const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::hours(1);
+
+/// Reads a job; see [`crate::store::Store::job`].
+pub(super) async fn read(line: &mut Line, tenant: &str, id: JobId) -> Result<Option<Job>> {
+    let row = line.row(sqlx::query(JOB).bind(id.0).bind(tenant)).await?;
+    row.as_ref().map(job).transpose()
+}
+
+/// Lists jobs; see [`crate::store::Store::jobs`]. Only the conditions that are asked for are in the statement, so that each
+/// combination has a plan of its own.
+pub(super) async fn list(line: &mut Line, filter: &JobFilter) -> Result<Vec<Job>> {
+    let mut sql = QueryBuilder::<Postgres>::new(JOBS);
+    sql.push_bind(filter.tenant.clone());
+    if let Some(state) = filter.state {
+        sql.push(visible(state));
+    }
+    if let Some(kind) = &filter.kind {
+        sql.push(" AND j.kind = ").push_bind(kind.clone());
+    }
+    if let Some(queue) = &filter.queue {
+        sql.push(" AND j.queue = ").push_bind(queue.clone());
+    }
+    if let Some(batch) = filter.batch_id {
+        sql.push(" AND j.batch_id = ").push_bind(batch);
+    }
+    if let Some(schedule) = filter.schedule_id {
+        sql.push(" AND j.schedule_id = ").push_bind(schedule);
+    }
+    if let Some(tag) = &filter.tag {
+        sql.push(" AND ").push_bind(tag.clone()).push(" = ANY (j.tags)");
+    }
+    if let Some(after) = filter.created_after {
+        sql.push(" AND j.created_at >= ").push_bind(after);
+        sql.push(" AND j.id >= ").push_bind(first_id(after - CLOCK_DIFFERENCE));
+    }
+    if let Some(before) = filter.created_before {
+        sql.push(" AND j.created_at < ").push_bind(before);
+        sql.push(" AND j.id < ").push_bind(first_id(before + CLOCK_DIFFERENCE));
+    }
+    if let Some(before) = filter.before {
+        sql.push(" AND j.id < ").push_bind(before.0);
+    }
+    sql.push(" ORDER BY j.id DESC LIMIT ").push_bind(i64::from(filter.limit));
+    line.rows(sql.build()).await?.iter().map(job).collect()
+}
+
+/// The condition that a client's state means; see [`Job::visible_state`].
+fn visible(state: State) -> &'static str {
+    match state {
+        State::Scheduled => " AND j.state = 'scheduled' AND (j.run_at > statement_timestamp() OR j.attempt > 0)",
+        State::Queued => {
+            " AND j.state IN ('queued', 'scheduled')
+              AND (j.state = 'queued' OR (j.run_at <= statement_timestamp() AND j.attempt = 0))"
+        }
+        State::Running => " AND j.state = 'running'",
+        State::Succeeded => " AND j.state = 'succeeded'",
+        State::Failed => " AND j.state = 'failed'",
+        State::Cancelled => " AND j.state = 'cancelled'",
+    }
+}
+
+/// Which are final or gone; see [`crate::store::Store::finished`].
+pub(super) async fn finished(line: &mut Line, ids: &[JobId]) -> Result<Vec<JobId>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let (least, greatest) = bounds(&ids);
+    let rows = line.rows(sqlx::query(FINISHED).bind(ids).bind(least).bind(greatest)).await?;
+    rows.iter().map(|row| Ok(JobId(get(row, "id")?))).collect()
+}
+
+/// Cancels; see [`crate::store::Store::cancel`].
+pub(super) async fn cancel(line: &mut Line, tenant: &str, id: JobId) -> Result<Option<Cancelled>> {
+    if let Some(row) = line.row(sqlx::query(CANCEL).bind(id.0).bind(tenant)).await? {
+        return match parse("state", get(&row, "state")?)? {
+            State::Running => Ok(Some(Cancelled::Requested)),
+            _ => Ok(Some(Cancelled::Now)),
+        };
+    }
+    let Some(row) = line.row(sqlx::query(STATE).bind(id.0).bind(tenant)).await? else { return Ok(None) };
+    match parse("state", get(&row, "state")?)? {
+        State::Cancelled => Ok(Some(Cancelled::Now)),
+        state => Ok(Some(Cancelled::TooLate(state))),
+    }
+}
