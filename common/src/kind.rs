@@ -1,5 +1,7 @@
 //! Kinds of jobs as everybody but their handler sees them: names, schemas, defaults; and the validation of payloads.
 
+mod violation;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +9,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use violation::Violation;
 
 /// What a kind promises about its effects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -70,15 +74,6 @@ impl KindSpec {
     }
 }
 
-/// One thing that is wrong with a payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// JSON Pointer (RFC 6901) into the payload.
-    pub pointer: String,
-    /// What is wrong there.
-    pub detail: String,
-}
-
 struct Entry {
     spec: KindSpec,
     validator: jsonschema::Validator,
@@ -130,11 +125,7 @@ impl KindCatalog {
     #[must_use]
     pub fn violations(&self, name: &str, payload: &Value) -> Option<Vec<Violation>> {
         let entry = self.entries.get(name)?;
-        let violation = |error: jsonschema::ValidationError<'_>| Violation {
-            pointer: error.instance_path().to_string(),
-            detail: error.to_string(),
-        };
-        Some(entry.validator.iter_errors(payload).map(violation).collect())
+        Some(entry.validator.iter_errors(payload).flat_map(|error| violation::explain(&error)).collect())
     }
 }
 
@@ -161,7 +152,40 @@ mod tests {
         assert!(pointers(json!({"width": 1, "name": null})).is_empty());
         assert_eq!(pointers(json!({"width": -1})), ["/width"]);
         assert_eq!(pointers(json!({"name": 3, "width": "x"})).len(), 2);
-        assert_eq!(pointers(json!({})), [""]);
+        assert_eq!(pointers(json!({})), ["/width"]);
+        assert_eq!(pointers(json!({"width": 1, "a/b": 1, "c": 2})), ["/a~1b", "/c"]);
         assert!(catalog.violations("unknown", &json!({})).is_none());
+    }
+
+    #[derive(JsonSchema)]
+    #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+    #[allow(dead_code)]
+    enum Step {
+        Resize { width: u32 },
+        Crop { x: u32, y: u32 },
+    }
+
+    #[derive(JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Steps {
+        steps: Vec<Step>,
+        last: Option<Payload>,
+    }
+
+    #[test]
+    fn a_choice_is_explained_by_the_variant_that_was_meant() {
+        let catalog = KindCatalog::new([KindSpec::new::<Steps, ()>("k", "")]).expect("compiles");
+        let found = |step: Value| {
+            let found = catalog.violations("k", &json!({"steps": [step]})).expect("known");
+            found.into_iter().map(|v| format!("{} {}", v.pointer, v.detail)).collect::<Vec<_>>()
+        };
+        assert!(found(json!({"op": "crop", "x": 1, "y": 1})).is_empty());
+        assert_eq!(found(json!({"op": "resize", "width": 1, "x": 1})), ["/steps/0/x is not a known field"]);
+        assert_eq!(found(json!({"op": "crop", "x": 1})), ["/steps/0/y is required"]);
+        assert_eq!(found(json!({"op": "turn"})), [r#"/steps/0/op must be one of "resize", "crop""#]);
+        assert_eq!(found(json!("crop")).len(), 1);
+        let optional = catalog.violations("k", &json!({"steps": [], "last": {}})).expect("known");
+        assert_eq!(optional.iter().map(|v| v.pointer.as_str()).collect::<Vec<_>>(), ["/last/width"]);
     }
 }
