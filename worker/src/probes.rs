@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::delivery::Inbox;
 use crate::engine::Engine;
 pub use crate::maintenance::LoopStatus;
 use crate::maintenance::Loops;
@@ -20,6 +21,7 @@ use crate::run::Standing;
 #[derive(Clone)]
 pub struct Probes {
     engine: Arc<Engine>,
+    inbox: Arc<Inbox>,
     loops: Loops,
     draining: CancellationToken,
 }
@@ -35,6 +37,8 @@ pub struct Readiness {
     /// The id that it goes by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
+    /// Jobs that have been delivered and wait for a slot.
+    pub waiting: usize,
     /// Jobs that run here.
     pub running: usize,
     /// How many of them are claimed.
@@ -44,8 +48,8 @@ pub struct Readiness {
 }
 
 impl Probes {
-    pub(crate) fn new(engine: Arc<Engine>, loops: Loops, draining: CancellationToken) -> Self {
-        Self { engine, loops, draining }
+    pub(crate) fn new(engine: Arc<Engine>, inbox: Arc<Inbox>, loops: Loops, draining: CancellationToken) -> Self {
+        Self { engine, inbox, loops, draining }
     }
 
     /// Whether it takes jobs, and what it does.
@@ -63,7 +67,8 @@ impl Probes {
             None
         };
         let (running, claimed) = self.engine.runs.count();
-        Readiness { ready: reason.is_none(), reason, worker, running, claimed, upkeep: self.loops.status() }
+        let (waiting, upkeep) = (self.inbox.len(), self.loops.status());
+        Readiness { ready: reason.is_none(), reason, worker, waiting, running, claimed, upkeep }
     }
 }
 

@@ -118,12 +118,14 @@ impl Worker {
     /// What tells from outside how it is doing.
     #[must_use]
     pub fn probes(&self) -> Probes {
-        Probes::new(self.engine.clone(), self.loops.clone(), self.draining.clone())
+        Probes::new(self.engine.clone(), self.inbox.clone(), self.loops.clone(), self.draining.clone())
     }
 
     /// Runs until told to end. Waits for a database or a broker that is away; needs neither to start.
     pub async fn run(self, stop: StopSignals) -> Exit {
         let leaving = CancellationToken::new();
+        // Also when this future is dropped: the thread must not beat on for a worker that is gone.
+        let _leave = leaving.clone().drop_guard();
         let Ok(left) = self.heartbeat().spawn(leaving.clone()) else { return Exit::NotStarted };
         let cancels = tokio::spawn(stop_cancelled(self.parts.broker.clone(), self.engine.clone()));
         self.start_upkeep();

@@ -115,6 +115,12 @@ impl Inbox {
         self.lock().parked.pop_front()
     }
 
+    /// How many tickets wait, the parked ones included.
+    pub(crate) fn len(&self) -> usize {
+        let waiting = self.lock();
+        waiting.lanes.len() + waiting.parked.len()
+    }
+
     /// Forgets everything: it will be delivered again, or is given back.
     pub(crate) fn clear(&self) {
         let mut waiting = self.lock();

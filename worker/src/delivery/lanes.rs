@@ -29,6 +29,11 @@ impl<T> Lanes<T> {
         self.buffers.iter().all(|buffer| buffer.items.is_empty())
     }
 
+    /// How many items there are.
+    pub(crate) fn len(&self) -> usize {
+        self.buffers.iter().map(|buffer| buffer.items.len()).sum()
+    }
+
     /// Appends to a lane.
     pub(crate) fn push(&mut self, lane: &Lane, item: T) {
         self.buffer(lane).items.push_back(item);

@@ -1,0 +1,81 @@
+//! A worker that was taken for dead, or fears that it soon will be.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use offload_common::job::State;
+use offload_common::kind::Effects;
+use offload_common::testing::eventually;
+
+use crate::support::faulty::{Faults, Faulty};
+use crate::support::{Bench, Gate, job};
+
+async fn bench() -> (Bench, Arc<Faults>, Faulty) {
+    let bench = Bench::new().await;
+    let faults = Arc::new(Faults::default());
+    let faulty = Faulty { store: bench.store.clone(), faults: faults.clone() };
+    (bench, faults, faulty)
+}
+
+#[tokio::test]
+async fn a_fenced_worker_stops_its_handlers_and_joins_again_under_another_id() {
+    let (mut bench, faults, faulty) = bench().await;
+    // What it ran goes to others once its former self has been silent for this long.
+    bench.config.lease_seconds = 2.0;
+    let gate = Gate::new();
+    let worker = bench.worker_on(Arc::new(faulty), &[gate.kind(Effects::Unsafe)]);
+    let id = bench.submit(job()).await;
+    gate.started().await;
+    let former = bench.read(id).await;
+    faults.fencings.store(1, Ordering::SeqCst);
+    assert_eq!(gate.dropped().await, id);
+    eventually("another membership", async || {
+        worker.probes.readiness().worker.filter(|id| Some(id) != former.worker.map(|w| w.to_string()).as_ref())
+    })
+    .await;
+    assert_eq!(faults.finishes.load(Ordering::SeqCst), 0, "nothing was written for the run that was stopped");
+    assert_eq!(gate.started().await, (id, 1));
+    gate.let_through(1);
+    let done = bench.reaches(id, State::Succeeded).await;
+    assert_eq!((done.losses, done.attempt), (1, 1));
+    assert_ne!(done.worker, former.worker);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_out_of_touch_steps_back_and_hands_back() {
+    let (mut bench, faults, faulty) = bench().await;
+    bench.config.lease_seconds = 1.5;
+    let gate = Gate::new();
+    let worker = bench.worker_on(Arc::new(faulty), &[gate.kind(Effects::Unsafe)]);
+    let id = bench.submit(job()).await;
+    gate.started().await;
+    faults.beats_away.store(usize::MAX, Ordering::SeqCst);
+    assert_eq!(gate.dropped().await, id);
+    assert!(!worker.probes.readiness().ready);
+    faults.beats_away.store(0, Ordering::SeqCst);
+    assert_eq!(gate.started().await, (id, 1));
+    gate.let_through(1);
+    bench.reaches(id, State::Succeeded).await;
+}
+
+#[tokio::test]
+async fn what_a_worker_left_running_is_run_by_another() {
+    let mut bench = Bench::new().await;
+    bench.config.lease_seconds = 1.0;
+    // It joins, claims and is never heard of again.
+    let lost = bench.store.join(&offload_common::testing::factory::worker(&[])).await.expect("joined");
+    let pointer = bench.accept(job()).await.expect("queued").pointer;
+    let claim = offload_common::store::Claim {
+        job: pointer.id,
+        epoch: pointer.epoch,
+        nonce: offload_common::job::Nonce::new(),
+        running_for: std::time::Duration::ZERO,
+    };
+    bench.store.claim(lost.worker(), &[claim]).await.expect("claimed");
+    let gate = Gate::new();
+    let _worker = bench.worker(&[gate.kind(Effects::Unsafe)]);
+    assert_eq!(gate.started().await, (pointer.id, 1));
+    gate.let_through(1);
+    assert_eq!(bench.reaches(pointer.id, State::Succeeded).await.losses, 1);
+    drop(lost);
+}

@@ -1,0 +1,35 @@
+//! What the broker lost is found in the database.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use offload_common::job::State;
+use offload_common::kind::Effects;
+
+use crate::support::faulty::{Faults, Faulty};
+use crate::support::{Bench, kind, numbered};
+
+#[tokio::test]
+async fn jobs_whose_messages_were_lost_are_stolen() {
+    let bench = Bench::new().await;
+    let mut ids = Vec::new();
+    for n in 0..30 {
+        ids.push(bench.accept(numbered(n)).await.expect("queued").pointer.id);
+    }
+    let _worker = bench.worker(&[kind(Effects::Repeatable, |_, n| Box::pin(async move { Ok(n) }))]);
+    for id in ids {
+        let done = bench.reaches(id, State::Succeeded).await;
+        assert_eq!((done.attempt, done.losses), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_says_it_runs_here_and_does_not_is_handed_back() {
+    let bench = Bench::new().await;
+    let id = bench.accept(numbered(1)).await.expect("queued").pointer.id;
+    let faults = Arc::new(Faults { steals_unheard: AtomicUsize::new(1), ..Faults::default() });
+    let faulty = Arc::new(Faulty { store: bench.store.clone(), faults });
+    let _worker = bench.worker_on(faulty, &[kind(Effects::Repeatable, |_, n| Box::pin(async move { Ok(n) }))]);
+    let done = bench.reaches(id, State::Succeeded).await;
+    assert_eq!((done.attempt, done.losses), (1, 0), "it is nobody's fault");
+}

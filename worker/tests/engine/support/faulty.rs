@@ -1,0 +1,206 @@
+//! A store that does what a test says before or after the real one does its part.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use offload_common::job::{Epoch, FileId, Job, JobId, Lease, LogLine, NewJob, WorkerId};
+use offload_common::store::{
+    Accepted, Beat, Cancelled, Candidate, Claim, Dispatch, Error, FileRecord, Finish, Finished, JobFilter, LaneDepth,
+    Pointer, Pruned, ReapPolicy, Reaped, RegisteredKind, Report, Result, Retention, Session, Steal, Store, Transaction,
+    Worker, WorkerInfo,
+};
+
+/// Counts that a test sets, and that go down as they strike; and counts that go up.
+#[derive(Default)]
+pub(crate) struct Faults {
+    /// So many finishes are not answered, before they are done.
+    pub(crate) finishes_away: AtomicUsize,
+    /// So many finishes are done, and their reply is lost.
+    pub(crate) finishes_unheard: AtomicUsize,
+    /// So many steals are done, and their reply is lost.
+    pub(crate) steals_unheard: AtomicUsize,
+    /// So many beats say that the worker was taken for dead.
+    pub(crate) fencings: AtomicUsize,
+    /// So many beats are not answered.
+    pub(crate) beats_away: AtomicUsize,
+    /// Whether finishes that carry the result `"poison"` are refused.
+    pub(crate) refuses_poison: bool,
+    /// Claims made.
+    pub(crate) claims: AtomicUsize,
+    /// Finishes written.
+    pub(crate) finishes: AtomicUsize,
+}
+
+impl Faults {
+    fn strikes(count: &AtomicUsize) -> bool {
+        count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+    }
+}
+
+/// The real store, with faults.
+pub(crate) struct Faulty {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) faults: Arc<Faults>,
+}
+
+struct FaultySession {
+    session: Box<dyn Session>,
+    faults: Arc<Faults>,
+}
+
+fn away() -> Error {
+    Error::Unavailable("on purpose".into())
+}
+
+#[async_trait]
+impl Session for FaultySession {
+    fn worker(&self) -> WorkerId {
+        self.session.worker()
+    }
+
+    async fn beat(&mut self) -> Result<Beat> {
+        if Faults::strikes(&self.faults.fencings) {
+            return Ok(Beat::Fenced);
+        }
+        if Faults::strikes(&self.faults.beats_away) {
+            return Err(away());
+        }
+        self.session.beat().await
+    }
+
+    async fn claim(&mut self, claims: &[Claim]) -> Result<Vec<Option<Lease>>> {
+        self.faults.claims.fetch_add(claims.len(), Ordering::SeqCst);
+        self.session.claim(claims).await
+    }
+
+    async fn held(&mut self) -> Result<Vec<Lease>> {
+        self.session.held().await
+    }
+
+    async fn leave(self: Box<Self>) -> Result<()> {
+        self.session.leave().await
+    }
+}
+
+#[async_trait]
+impl Store for Faulty {
+    async fn claim(&self, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Option<Lease>>> {
+        self.faults.claims.fetch_add(claims.len(), Ordering::SeqCst);
+        self.store.claim(worker, claims).await
+    }
+
+    async fn finish(&self, finishes: &[Finish]) -> Result<Vec<Finished>> {
+        if Faults::strikes(&self.faults.finishes_away) {
+            return Err(away());
+        }
+        let poison = |finish: &Finish| finish.result.as_ref().is_some_and(|result| result.get() == r#""poison""#);
+        if self.faults.refuses_poison && finishes.iter().any(poison) {
+            return Err(Error::Rejected("poison".into()));
+        }
+        let finished = self.store.finish(finishes).await?;
+        self.faults.finishes.fetch_add(finishes.len(), Ordering::SeqCst);
+        if Faults::strikes(&self.faults.finishes_unheard) { Err(away()) } else { Ok(finished) }
+    }
+
+    async fn steal(&self, steal: &Steal) -> Result<Vec<(Candidate, Lease)>> {
+        let stolen = self.store.steal(steal).await?;
+        if !stolen.is_empty() && Faults::strikes(&self.faults.steals_unheard) { Err(away()) } else { Ok(stolen) }
+    }
+
+    async fn join(&self, info: &WorkerInfo) -> Result<Box<dyn Session>> {
+        let session = self.store.join(info).await?;
+        Ok(Box::new(FaultySession { session, faults: self.faults.clone() }))
+    }
+
+    // --- the rest is the real store's
+
+    async fn migrate(&self) -> Result<Vec<String>> {
+        self.store.migrate().await
+    }
+
+    async fn ready(&self) -> Result<()> {
+        self.store.ready().await
+    }
+
+    async fn accept(&self, jobs: &[NewJob]) -> Result<Vec<Accepted>> {
+        self.store.accept(jobs).await
+    }
+
+    async fn depths(&self, limit: u32) -> Result<Vec<LaneDepth>> {
+        self.store.depths(limit).await
+    }
+
+    async fn job(&self, tenant: &str, id: JobId) -> Result<Option<Job>> {
+        self.store.job(tenant, id).await
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<Job>> {
+        self.store.jobs(filter).await
+    }
+
+    async fn finished(&self, ids: &[JobId]) -> Result<Vec<JobId>> {
+        self.store.finished(ids).await
+    }
+
+    async fn cancel(&self, tenant: &str, id: JobId) -> Result<Option<Cancelled>> {
+        self.store.cancel(tenant, id).await
+    }
+
+    async fn logs(&self, job: JobId, after: Option<(Epoch, u32)>, limit: u32) -> Result<Vec<LogLine>> {
+        self.store.logs(job, after, limit).await
+    }
+
+    async fn add_file(&self, file: &FileRecord) -> Result<()> {
+        self.store.add_file(file).await
+    }
+
+    async fn file(&self, tenant: &str, id: FileId) -> Result<Option<FileRecord>> {
+        self.store.file(tenant, id).await
+    }
+
+    async fn kinds(&self) -> Result<Vec<RegisteredKind>> {
+        self.store.kinds().await
+    }
+
+    async fn workers(&self) -> Result<Vec<Worker>> {
+        self.store.workers().await
+    }
+
+    async fn fetch(&self, ids: &[JobId]) -> Result<Vec<Option<Candidate>>> {
+        self.store.fetch(ids).await
+    }
+
+    async fn decline(&self, pointers: &[Pointer], delay: Duration) -> Result<()> {
+        self.store.decline(pointers, delay).await
+    }
+
+    async fn report(&self, reports: &[Report]) -> Result<()> {
+        self.store.report(reports).await
+    }
+
+    async fn begin(&self, lease: &Lease) -> Result<Box<dyn Transaction>> {
+        self.store.begin(lease).await
+    }
+
+    async fn promote(&self, window: u32, limit: u32) -> Result<Vec<Dispatch>> {
+        self.store.promote(window, limit).await
+    }
+
+    async fn reap(&self, policy: &ReapPolicy) -> Result<Reaped> {
+        self.store.reap(policy).await
+    }
+
+    async fn prune(&self, retention: &Retention) -> Result<Pruned> {
+        self.store.prune(retention).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Duration>> {
+        self.store.next_due().await
+    }
+
+    async fn close(&self) {
+        self.store.close().await;
+    }
+}

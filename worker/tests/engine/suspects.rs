@@ -1,0 +1,63 @@
+//! Jobs that lost a worker before: one at a time, in nobody's way.
+
+use offload_common::job::{JobId, Nonce, State};
+use offload_common::kind::Effects;
+use offload_common::store::Claim;
+use offload_common::testing::factory;
+
+use crate::support::{Bench, Gate, job};
+
+/// Jobs that were running on a worker that is gone.
+async fn lost(bench: &Bench, count: usize) -> Vec<JobId> {
+    let session = bench.store.join(&factory::worker(&[])).await.expect("joined");
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let pointer = bench.accept(job()).await.expect("queued").pointer;
+        let (nonce, running_for) = (Nonce::new(), std::time::Duration::ZERO);
+        let claim = Claim { job: pointer.id, epoch: pointer.epoch, nonce, running_for };
+        assert!(bench.store.claim(session.worker(), &[claim]).await.expect("claimed")[0].is_some());
+        ids.push(pointer.id);
+    }
+    session.leave().await.expect("left");
+    ids
+}
+
+#[tokio::test]
+async fn suspects_run_one_at_a_time_and_hold_up_nobody_else() {
+    let bench = Bench::new().await;
+    let suspects = lost(&bench, 6).await;
+    let gate = Gate::new();
+    let _worker = bench.worker(&[gate.kind(Effects::Unsafe)]);
+    let (first, _) = gate.started().await;
+    assert!(suspects.contains(&first));
+    let innocent = bench.submit(job()).await;
+    assert_eq!(gate.started().await.0, innocent, "no second suspect has started");
+    // Each that ends, of whichever sort, is followed by at most one suspect.
+    for _ in &suspects {
+        gate.let_through(1);
+    }
+    gate.let_through(1);
+    for id in &suspects {
+        let done = bench.reaches(*id, State::Succeeded).await;
+        assert_eq!((done.losses, done.attempt), (1, 1));
+    }
+    bench.reaches(innocent, State::Succeeded).await;
+}
+
+#[tokio::test]
+async fn a_second_suspect_starts_only_when_the_first_has_ended() {
+    let mut bench = Bench::new().await;
+    bench.config.slots = 2;
+    let suspects = lost(&bench, 3).await;
+    let gate = Gate::new();
+    let worker = bench.worker(&[gate.kind(Effects::Unsafe)]);
+    for _ in &suspects {
+        let (id, _) = gate.started().await;
+        let running = bench.store.workers().await.expect("read").iter().map(|w| w.running).sum::<u64>();
+        assert_eq!(running, 1, "alone among its kind");
+        gate.let_through(1);
+        bench.reaches(id, State::Succeeded).await;
+    }
+    worker.drain().await;
+    assert!(gate.is_quiet().await);
+}
