@@ -102,6 +102,7 @@ async fn everybody_else_writes_while_a_handlers_transaction_is_open() {
 
     assert_eq!(session.beat().await.expect("beaten"), Beat::Alive { cancel: Vec::new() });
     store.accept(&[factory::job()]).await.expect("accepted");
+    store.add_file(&factory::file()).await.expect("stored, also by the handler itself");
     let other = running(&store).await;
     assert_eq!(store.finish(&[success(other)]).await.expect("finished"), [Finished::Applied(None)]);
 
@@ -202,6 +203,35 @@ async fn after_a_failed_step_nothing_can_follow() {
     assert!(matches!(transaction.finish(&success(lease)).await, Err(Error::Rejected(_))));
     assert_eq!(state(&store, lease.job).await, State::Running);
     assert!(rows(&folder, "SELECT name FROM sqlite_schema WHERE name = 't'").await.is_empty());
+}
+
+/// Rows reach their table with the finish, and so does what only the table can refuse.
+#[tokio::test]
+async fn a_constraint_of_the_table_refuses_the_finish() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).await;
+    let lease = running(&store).await;
+    let mut transaction = store.begin(&lease).await.expect("begun");
+    transaction.execute("CREATE TABLE t (n INTEGER UNIQUE)", &[]).await.expect("created");
+    let rows_of = |n: u32| vec![vec![Some(n.to_string())]];
+    let integers = columns(&[("n", ColumnType::Integer)]);
+    for n in [1, 2, 1] {
+        transaction.insert(&table("t"), &integers, rows_of(n)).await.expect("not looked at yet");
+    }
+    let Err(Error::Rejected(why)) = transaction.finish(&success(lease)).await else { panic!("1 is there twice") };
+    assert!(why.contains("t.n"), "{why}");
+    assert_eq!(state(&store, lease.job).await, State::Running);
+    assert!(rows(&folder, "SELECT name FROM sqlite_schema WHERE name = 't'").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_lease_that_does_not_hold_opens_no_transaction() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).await;
+    let lease = running(&store).await;
+    for bad in [Lease { epoch: lease.epoch - 1, ..lease }, Lease { claimed: false, ..lease }] {
+        assert!(matches!(store.begin(&bad).await, Err(Error::Rejected(_))), "{bad:?}");
+    }
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ CREATE TABLE offload_jobs (
 );
 
 -- Each answers one question, and holds only the rows that can be an answer to it.
-CREATE INDEX offload_jobs_scheduled ON offload_jobs (queue, priority, kind, run_at) WHERE state = 'scheduled';
+CREATE INDEX offload_jobs_scheduled ON offload_jobs (queue, priority, kind, run_at, id) WHERE state = 'scheduled';
 CREATE INDEX offload_jobs_queued    ON offload_jobs (queue, priority, queued_at)    WHERE state = 'queued';
 CREATE INDEX offload_jobs_suspects  ON offload_jobs (queued_at) WHERE state = 'queued' AND losses > 0;
 CREATE INDEX offload_jobs_running   ON offload_jobs (worker_id)                     WHERE state = 'running';

@@ -267,6 +267,7 @@ pub trait Transaction: Send {
     async fn insert(&mut self, table: &TableName, columns: &[Column], rows: Vec<Vec<Option<String>>>) -> Result<u64>;
 
     /// Runs the fenced finish as the last statement and commits. Anything but [`Finished::Applied`] rolls back.
+    /// [`Error::Rejected`] is possible here, too: a constraint of a table may be looked at only now.
     async fn finish(self: Box<Self>, finish: &Finish) -> Result<Finished>;
 }
 

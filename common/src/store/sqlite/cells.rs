@@ -40,7 +40,8 @@ pub(super) fn kind_of(declared: &str) -> ColumnType {
     PARTS.iter().find(|(part, _)| declared.contains(part)).map_or(ColumnType::Text, |(_, kind)| *kind)
 }
 
-/// One row as a JSON array of the values to store.
+/// One row as a JSON array of the values to store. SQLite reads the numbers in it exactly, but for floating point
+/// numbers beyond 10^±20 or so, which may be off by the last bit.
 pub(super) fn row(columns: &[Column], cells: &[Option<String>]) -> Result<Value> {
     if cells.len() != columns.len() {
         let (cells, columns) = (cells.len(), columns.len());

@@ -69,3 +69,35 @@ fn folder_of(path: &Path) -> PathBuf {
         _ => PathBuf::from("."),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::{ConnectOptions, Connection};
+
+    /// Answering 202 rests on it.
+    #[tokio::test]
+    async fn what_is_committed_is_on_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut connection = writing(&folder.path().join("test.db")).connect().await.unwrap();
+        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(synchronous, 2, "FULL");
+        let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(journal, "wal");
+        connection.close().await.unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let in_the_way = folder.path().join("file");
+        std::fs::write(&in_the_way, "").unwrap();
+        let error = Error::from(lock(&in_the_way.join("offload.db")).unwrap_err()).to_string();
+        assert!(error.contains(&in_the_way.display().to_string()) && error.contains("--data"), "{error}");
+    }
+
+    #[test]
+    fn a_bare_file_name_is_in_the_working_folder() {
+        assert_eq!(folder_of(Path::new("offload.db")), Path::new("."));
+    }
+}

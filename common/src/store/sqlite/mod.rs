@@ -11,6 +11,8 @@ mod fleet;
 mod intake;
 mod migrate;
 mod moves;
+#[cfg(test)]
+mod plans;
 mod prune;
 mod reads;
 mod rows;
@@ -32,7 +34,6 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use self::error::Failure;
 use self::fleet::Fleet;
-use self::transaction::Transaction;
 use self::writer::Writer;
 use super::{
     Accepted, Cancelled, Candidate, Claim, Dispatch, FileRecord, Finish, Finished, JobFilter, LaneDepth, Pointer,
@@ -146,8 +147,8 @@ impl Store for SqliteStore {
         Ok(runs::report(&self.writer, reports).await?)
     }
 
-    async fn begin(&self, _lease: &Lease) -> Result<Box<dyn super::Transaction>> {
-        Ok(Box::new(Transaction::new(self.writer.clone())))
+    async fn begin(&self, lease: &Lease) -> Result<Box<dyn super::Transaction>> {
+        Ok(Box::new(transaction::begin(self.writer.clone(), &self.readers, lease).await?))
     }
 
     async fn join(&self, info: &WorkerInfo) -> Result<Box<dyn Session>> {

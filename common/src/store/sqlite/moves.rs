@@ -9,7 +9,7 @@ use crate::RawJson;
 use crate::job::transition::Transition;
 use crate::job::{Attempt, Epoch, JobId, Nonce, State, WorkerId};
 
-const MOVE: &str = "-- move a job
+pub(super) const MOVE: &str = "-- move a job
 UPDATE offload_jobs
 SET state = ?4, epoch = epoch + 1, attempt = ?5, losses = ?6, cancel_requested = 0,
     run_at = coalesce(?7, run_at), queued_at = coalesce(?8, queued_at),

@@ -14,7 +14,7 @@ use crate::store::{Pruned, Retention};
 /// Rows per transaction.
 const STEP: u32 = 500;
 
-const JOBS: &str = "-- prune finished jobs, and their logs with them
+pub(super) const JOBS: &str = "-- prune finished jobs, and their logs with them
 DELETE FROM offload_jobs WHERE rowid IN
     (SELECT rowid FROM offload_jobs WHERE finished_at IS NOT NULL AND finished_at <= ?1 ORDER BY finished_at LIMIT ?2)
 RETURNING id";

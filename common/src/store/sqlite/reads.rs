@@ -12,7 +12,7 @@ use crate::job::{Epoch, FileId, Job, JobId, LogLine, State, WorkerId};
 use crate::kind::KindSpec;
 use crate::store::{Candidate, FileRecord, JobFilter, LaneDepth};
 
-const JOB: &str = concat!(
+pub(super) const JOB: &str = concat!(
     "-- read a job
 SELECT ",
     job_columns!(),
@@ -26,27 +26,28 @@ SELECT ",
     " FROM offload_jobs WHERE tenant = "
 );
 
-const FETCH: &str = concat!(
+pub(super) const FETCH: &str = concat!(
     "-- fetch jobs right before their start
 SELECT ",
     candidate_columns!(),
     " FROM offload_jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1))"
 );
 
-const UNFINISHED: &str = "-- which jobs are not final
+pub(super) const UNFINISHED: &str = "-- which jobs are not final
 SELECT id FROM offload_jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1))
     AND state IN ('scheduled', 'queued', 'running')";
 
-const DEPTHS: &str = "-- how full the lanes are
+/// `CROSS JOIN` keeps the order: each stream's head, and not every row that is due later.
+pub(super) const DEPTHS: &str = "-- how full the lanes are
 SELECT queue, priority,
     (SELECT count(*) FROM (SELECT 1 FROM offload_jobs AS j
         WHERE j.state = 'queued' AND j.queue = lanes.queue AND j.priority = lanes.priority LIMIT ?1)) AS queued,
-    EXISTS (SELECT 1 FROM offload_streams AS s, offload_jobs AS j
+    EXISTS (SELECT 1 FROM offload_streams AS s CROSS JOIN offload_jobs AS j
         WHERE s.queue = lanes.queue AND s.priority = lanes.priority AND j.state = 'scheduled'
             AND j.queue = s.queue AND j.priority = s.priority AND j.kind = s.kind AND j.run_at <= ?2) AS backlog
 FROM (SELECT DISTINCT queue, priority FROM offload_streams) AS lanes";
 
-const NEXT_DUE: &str = "-- when the next job is due
+pub(super) const NEXT_DUE: &str = "-- when the next job is due
 SELECT min((SELECT min(run_at) FROM offload_jobs AS j
     WHERE j.state = 'scheduled' AND j.queue = s.queue AND j.priority = s.priority AND j.kind = s.kind))
 FROM offload_streams AS s";
@@ -61,7 +62,7 @@ SELECT id, tenant, content_type, bytes, sha256, created_at FROM offload_files WH
 const KINDS: &str = "-- read the kinds
 SELECT spec FROM offload_kinds ORDER BY name";
 
-const RUNNING: &str = "-- count what each worker runs
+pub(super) const RUNNING: &str = "-- count what each worker runs
 SELECT worker_id, count(*) AS running FROM offload_jobs WHERE state = 'running' GROUP BY worker_id";
 
 /// See [`crate::store::Store::job`].

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::job::{Epoch, Lease, State, WorkerId};
 use crate::store::{Claim, Finish, Finished, Pointer, Report};
 
-const CLAIM: &str = "-- claim a queued job
+pub(super) const CLAIM: &str = "-- claim a queued job
 UPDATE offload_jobs
 SET state = 'running', epoch = epoch + 1, attempt = attempt + 1, worker_id = ?3, run_nonce = ?4, started_at = ?5,
     progress = NULL
@@ -29,11 +29,11 @@ SELECT worker_id, started_at FROM offload_jobs WHERE id = ?1 AND epoch = ?2";
 const NOT_MOVED: &str = "-- where a job stands that was not moved
 SELECT id, state, epoch, run_nonce, cancel_requested, queued_at FROM offload_jobs WHERE id = ?1";
 
-const DECLINE: &str = "-- put a queued job off
+pub(super) const DECLINE: &str = "-- put a queued job off
 UPDATE offload_jobs SET state = 'scheduled', epoch = epoch + 1, run_at = ?3
 WHERE id = ?1 AND epoch = ?2 AND state = 'queued'";
 
-const HOLDS: &str = "-- whether a lease holds
+pub(super) const HOLDS: &str = "-- whether a lease holds
 SELECT EXISTS (SELECT 1 FROM offload_jobs WHERE id = ?1 AND epoch = ?2 AND state = 'running')";
 
 const SET_PROGRESS: &str = "-- write progress

@@ -19,10 +19,10 @@ const REGISTER_KIND: &str = "-- register a kind
 INSERT INTO offload_kinds (name, spec, registered_at) VALUES (?1, ?2, ?3)
 ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, registered_at = excluded.registered_at";
 
-const TO_CANCEL: &str = "-- which running jobs are to be cancelled
+pub(super) const TO_CANCEL: &str = "-- which running jobs are to be cancelled
 SELECT id FROM offload_jobs WHERE state = 'running' AND worker_id = ?1 AND cancel_requested ORDER BY id";
 
-const HELD: &str = "-- which leases a worker holds
+pub(super) const HELD: &str = "-- which leases a worker holds
 SELECT id, epoch, run_nonce FROM offload_jobs WHERE state = 'running' AND worker_id = ?1 ORDER BY id";
 
 /// A membership in the [`Fleet`], with a reading connection of its own: a beat waits neither for the writer nor for

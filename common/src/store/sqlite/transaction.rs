@@ -17,14 +17,15 @@ use async_trait::async_trait;
 use serde_json::Value;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions, Row, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Row, Sqlite, SqliteConnection, SqlitePool};
 
 use super::cells;
 use super::error::{Failure, Result};
-use super::runs::{End, end};
+use super::runs::{End, HOLDS, end};
 use super::statement::{self, quoted};
 use super::writer::{Owner, Turn, Writer};
 use crate::clock;
+use crate::job::Lease;
 use crate::store::{self, Column, Error, Finish, Finished, TableName};
 
 /// Rows per spooled chunk, each of which is inserted by one statement.
@@ -56,12 +57,18 @@ enum Step {
     Append { sql: String, chunk: i64 },
 }
 
-impl Transaction {
-    pub(super) fn new(writer: Arc<Writer>) -> Self {
-        let owner = writer.owner();
-        Self { writer, owner, steps: Vec::new(), done: 0, spool: None, failed: false }
+/// See [`store::Store::begin`]. The look at the lease saves a zombie's work; what keeps it from committing is the finish.
+pub(super) async fn begin(writer: Arc<Writer>, readers: &SqlitePool, lease: &Lease) -> Result<Transaction> {
+    let holds: bool = sqlx::query_scalar(HOLDS).bind(lease.job.0).bind(lease.epoch).fetch_one(readers).await?;
+    if !holds || !lease.claimed {
+        let why = format!("job {} is not held under epoch {} any more", lease.job, lease.epoch);
+        return Err(Error::Rejected(why).into());
     }
+    let owner = writer.owner();
+    Ok(Transaction { writer, owner, steps: Vec::new(), done: 0, spool: None, failed: false })
+}
 
+impl Transaction {
     /// The writer, with every step in place.
     async fn resume(&mut self) -> Result<Turn> {
         if self.failed {

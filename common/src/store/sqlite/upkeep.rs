@@ -19,7 +19,7 @@ use crate::job::{Epoch, Lane, Lease, Nonce, State};
 use crate::retry::RetryPolicy;
 use crate::store::{Candidate, Claim, Dispatch, Pointer, ReapPolicy, Reaped, Steal};
 
-const COUNT_QUEUED: &str = "-- how many jobs each lane holds
+pub(super) const COUNT_QUEUED: &str = "-- how many jobs each lane holds
 SELECT queue, priority, (SELECT count(*) FROM (SELECT 1 FROM offload_jobs AS j
     WHERE j.state = 'queued' AND j.queue = lanes.queue AND j.priority = lanes.priority LIMIT ?1)) AS queued
 FROM (SELECT DISTINCT queue, priority FROM offload_streams) AS lanes";
@@ -27,26 +27,37 @@ FROM (SELECT DISTINCT queue, priority FROM offload_streams) AS lanes";
 const STREAMS: &str = "-- the streams of these kinds
 SELECT queue, priority, kind FROM offload_streams WHERE kind IN (SELECT value FROM json_each(?1))";
 
-const DUE: &str = "-- the head of a stream
+pub(super) const DUE: &str = "-- the head of a stream
 SELECT id, queue, priority, epoch, run_at, traceparent FROM offload_jobs
 WHERE state = 'scheduled' AND queue = ?1 AND priority = ?2 AND kind = ?3 AND run_at <= ?4
 ORDER BY run_at, id LIMIT ?5";
 
-const PROMOTE: &str = "-- queue due jobs
+pub(super) const PROMOTE: &str = "-- queue due jobs
 UPDATE offload_jobs SET state = 'queued', epoch = epoch + 1, queued_at = ?2
 WHERE state = 'scheduled' AND id IN (SELECT unhex(value) FROM json_each(?1))";
 
-const STEAL: &str = concat!(
-    "-- find queued jobs whose messages were lost
+/// Which rows is settled before any payload is read.
+macro_rules! steal {
+    ($losses:literal) => {
+        concat!(
+            "-- find queued jobs whose messages were lost
 SELECT ",
-    candidate_columns!(),
-    " FROM offload_jobs
-WHERE state = 'queued' AND queued_at <= ?1 AND (losses > 0) = ?2
-    AND queue IN (SELECT value FROM json_each(?3)) AND kind IN (SELECT value FROM json_each(?4))
-ORDER BY queued_at, id LIMIT ?5"
-);
+            candidate_columns!(),
+            " FROM offload_jobs WHERE rowid IN
+    (SELECT rowid FROM offload_jobs
+    WHERE state = 'queued' AND ",
+            $losses,
+            " AND queued_at <= ?1
+        AND queue IN (SELECT value FROM json_each(?2)) AND kind IN (SELECT value FROM json_each(?3))
+    ORDER BY queued_at, id LIMIT ?4)
+ORDER BY queued_at, id"
+        )
+    };
+}
+pub(super) const STEAL_SUSPECT: &str = steal!("losses > 0");
+pub(super) const STEAL: &str = steal!("losses = 0");
 
-const ORPHANS: &str = "-- find running jobs whose worker is gone
+pub(super) const ORPHANS: &str = "-- find running jobs whose worker is gone
 SELECT id, queue, priority, epoch, attempt, max_attempts, losses, cancel_requested, worker_id, started_at, traceparent
 FROM offload_jobs
 WHERE state = 'running' AND worker_id NOT IN (SELECT unhex(value) FROM json_each(?1))";
@@ -120,11 +131,10 @@ pub(super) async fn steal(writer: &Writer, steal: &Steal) -> Result<Vec<(Candida
     let mut stolen = Vec::new();
     // At most one that lost a worker: it may be what kills them.
     let suspects = if steal.suspects { steal.limit.min(1) } else { 0 };
-    for (suspects, limit) in [(true, suspects), (false, steal.limit)] {
+    for (sql, limit) in [(STEAL_SUSPECT, suspects), (STEAL, steal.limit)] {
         let room = limit.saturating_sub(u32::try_from(stolen.len()).unwrap_or(u32::MAX));
-        let rows = sqlx::query(STEAL)
+        let rows = sqlx::query(sql)
             .bind(queued_before)
-            .bind(suspects)
             .bind(&queues)
             .bind(&kinds)
             .bind(room)

@@ -56,7 +56,7 @@ impl Writer {
 
     /// Waits for the turn, first come first served, and begins a transaction.
     pub(super) async fn turn(&self) -> Result<Turn> {
-        let mut slot = self.slot().await?;
+        let mut slot = self.slot().await;
         let Slot::Open(idle) = &mut *slot else {
             return Err(Error::Unavailable("the store is closed".to_owned()).into());
         };
@@ -69,16 +69,17 @@ impl Writer {
         Ok(turn)
     }
 
-    async fn slot(&self) -> Result<OwnedMutexGuard<Slot>> {
+    async fn slot(&self) -> OwnedMutexGuard<Slot> {
         let slot = self.slot.clone().lock_owned();
         tokio::pin!(slot);
         loop {
             if let Ok(slot) = tokio::time::timeout(PATIENCE, &mut slot).await {
-                return Ok(slot);
+                return slot;
             }
             let parked = self.parked().take();
             if let Some((_, turn)) = parked {
-                turn.rollback().await?;
+                // Where it fails the connection is closed, which undoes it as well.
+                let _ = turn.rollback().await;
             }
         }
     }
@@ -100,7 +101,7 @@ impl Writer {
 
     /// Closes the connection; turns are refused from now on.
     pub(super) async fn close(&self) -> Result<()> {
-        let mut slot = self.slot().await?;
+        let mut slot = self.slot().await;
         if let Slot::Open(Some(connection)) = std::mem::replace(&mut *slot, Slot::Closed) {
             connection.close().await?;
         }
