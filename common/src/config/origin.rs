@@ -50,11 +50,12 @@ impl Origins {
         self.0.insert(path.to_vec(), origin);
     }
 
-    /// The origin of a value, or of the nearest table around it.
+    /// The origin of a value; of a table that was given only through what it holds; of the table around what is missing.
     #[must_use]
     pub fn of(&self, path: &[String]) -> Origin {
-        let around = (0..=path.len()).rev().find_map(|length| self.0.get(&path[..length]));
-        around.cloned().unwrap_or(Origin::Default)
+        let within = || self.0.iter().find(|(known, _)| known.starts_with(path)).map(|(_, origin)| origin);
+        let around = || (0..path.len()).rev().find_map(|length| self.0.get(&path[..length]));
+        self.0.get(path).or_else(within).or_else(around).cloned().unwrap_or(Origin::Default)
     }
 
     /// What is not default, in order of its place.
@@ -137,6 +138,13 @@ mod tests {
         origins.touch(&path("kinds.words"), Origin::File { name: "offload.toml".into(), line: 7 });
         assert_eq!(origins.of(&path("kinds.words.command")).to_string(), "offload.toml:7");
         assert_eq!(origins.of(&path("worker.slots")), Origin::Default);
+    }
+
+    #[test]
+    fn a_table_that_was_given_through_one_value_is_that_values() {
+        let mut origins = Origins::default();
+        origins.replace(&path("kinds.words.queue"), Origin::Variable("OFFLOAD_KINDS__WORDS__QUEUE".into()));
+        assert_eq!(origins.of(&path("kinds.words")).to_string(), "OFFLOAD_KINDS__WORDS__QUEUE");
     }
 
     #[test]

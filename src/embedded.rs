@@ -1,0 +1,47 @@
+//! The embedded backend: the API and a worker, composed in one process from what the separate processes run.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use offload_common::config::Config;
+use tokio::task::JoinHandle;
+
+use crate::lifecycle::{self, Stop};
+use crate::listen;
+use crate::wiring::Parts;
+
+/// A backend that runs.
+pub(crate) struct Embedded {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    api: JoinHandle<std::io::Result<()>>,
+    worker: JoinHandle<offload_worker::Exit>,
+    parts: Parts,
+}
+
+impl Embedded {
+    /// Starts it, until `stop` fires.
+    ///
+    /// # Errors
+    /// Where its folder or its address cannot be used.
+    pub(crate) async fn start(config: &Config, stop: &Stop) -> anyhow::Result<Self> {
+        let listener = listen::bind(config.server.listen).await?;
+        let address = listener.local_addr()?;
+        let parts = Parts::embedded(config).await?;
+        parts.store.migrate().await.context("the embedded database cannot be brought up to date")?;
+        let api = tokio::spawn(listen::serve(parts.api(config), listener, stop.clone()));
+        let worker = tokio::spawn(parts.worker(config).run(stop.signals()));
+        Ok(Self { address, api, worker, parts })
+    }
+
+    /// Waits until both have stopped, and closes the database.
+    ///
+    /// # Errors
+    /// Where one of them ended by itself.
+    pub(crate) async fn ended(self) -> anyhow::Result<()> {
+        let (api, worker) = tokio::join!(self.api, self.worker);
+        self.parts.close().await;
+        api.context("the API panicked")?.context("the API cannot serve")?;
+        lifecycle::worker_ended(worker.context("the worker panicked")?)
+    }
+}

@@ -1,0 +1,7 @@
+//! The command line from outside: the real binary, its output, its exit codes, its signals.
+
+mod client;
+mod configuration;
+mod help;
+mod program;
+mod server;
