@@ -8,7 +8,7 @@ use offload_worker::Exit;
 use offload_worker::kind::JobError;
 use serde_json::json;
 
-use crate::support::{Bench, job, kind, numbered};
+use crate::engine::support::{Bench, job, kind, numbered};
 
 #[tokio::test]
 async fn a_job_succeeds_with_its_result() {

@@ -1,12 +1,12 @@
 //! Cancelling, before and while a job runs.
 
-use offload_common::broker::{Broker, Signal};
+use offload_common::broker::Signal;
 use offload_common::job::State;
 use offload_common::kind::Effects;
 use offload_common::store::Cancelled;
 use offload_common::testing::factory::TENANT;
 
-use crate::support::{Bench, Gate, job};
+use crate::engine::support::{Bench, Gate, job};
 
 #[tokio::test]
 async fn a_running_job_is_cancelled_at_once_when_its_worker_is_told() {

@@ -9,8 +9,8 @@ use offload_common::store::Claim;
 use offload_common::testing::{eventually, factory};
 use offload_worker::Exit;
 
-use crate::support::faulty::{Faults, Faulty};
-use crate::support::{Bench, Gate, job, kind, numbered};
+use crate::engine::support::faulty::{Faults, Faulty};
+use crate::engine::support::{Bench, Gate, job, kind, numbered};
 
 /// A bench whose store counts, and the counts.
 async fn counting() -> (Bench, Arc<Faults>) {
@@ -95,7 +95,7 @@ async fn losing_the_broker_claims_what_runs_and_repeats_nothing() {
     let id = bench.submit(job()).await;
     gate.started().await;
     assert_eq!(bench.read(id).await.state, State::Queued, "lazily");
-    bench.broker.drop_connections();
+    bench.lose_broker();
     bench.reaches(id, State::Running).await;
     gate.let_through(1);
     bench.reaches(id, State::Succeeded).await;

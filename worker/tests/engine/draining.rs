@@ -4,7 +4,7 @@ use offload_common::job::State;
 use offload_common::kind::Effects;
 use offload_worker::Exit;
 
-use crate::support::{Bench, Gate, job};
+use crate::engine::support::{Bench, Gate, job};
 
 #[tokio::test]
 async fn running_jobs_get_their_time() {

@@ -7,8 +7,8 @@ use offload_common::job::State;
 use offload_common::kind::Effects;
 use offload_common::testing::eventually;
 
-use crate::support::faulty::{Faults, Faulty};
-use crate::support::{Bench, Gate, job};
+use crate::engine::support::faulty::{Faults, Faulty};
+use crate::engine::support::{Bench, Gate, job};
 
 async fn bench() -> (Bench, Arc<Faults>, Faulty) {
     let bench = Bench::new().await;

@@ -7,8 +7,8 @@ use offload_common::job::State;
 use offload_common::kind::Effects;
 use offload_common::testing::factory::raw;
 
-use crate::support::faulty::{Faults, Faulty};
-use crate::support::{Bench, job, kind, numbered};
+use crate::engine::support::faulty::{Faults, Faulty};
+use crate::engine::support::{Bench, job, kind, numbered};
 
 async fn bench(faults: Faults) -> Bench {
     let mut bench = Bench::new().await;

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicUsize;
 use offload_common::job::State;
 use offload_common::kind::Effects;
 
-use crate::support::faulty::{Faults, Faulty};
-use crate::support::{Bench, kind, numbered};
+use crate::engine::support::faulty::{Faults, Faulty};
+use crate::engine::support::{Bench, kind, numbered};
 
 #[tokio::test]
 async fn jobs_whose_messages_were_lost_are_stolen() {

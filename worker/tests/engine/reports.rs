@@ -4,7 +4,7 @@ use offload_common::job::State;
 use offload_common::kind::Effects;
 use serde_json::json;
 
-use crate::support::{Bench, job, kind};
+use crate::engine::support::{Bench, job, kind};
 
 #[tokio::test]
 async fn lines_are_kept_in_order_and_the_last_progress_is_there_at_the_end() {

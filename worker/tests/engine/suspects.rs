@@ -5,7 +5,7 @@ use offload_common::kind::Effects;
 use offload_common::store::Claim;
 use offload_common::testing::factory;
 
-use crate::support::{Bench, Gate, job};
+use crate::engine::support::{Bench, Gate, job};
 
 /// Jobs that were running on a worker that is gone.
 async fn lost(bench: &Bench, count: usize) -> Vec<JobId> {

@@ -9,7 +9,7 @@ use offload_common::testing::factory;
 use offload_worker::kind::{AnyKind, Context, JobError};
 use serde_json::{Value, json};
 
-use crate::support::{Bench, job, kind, numbered};
+use crate::engine::support::{Bench, job, kind, numbered};
 
 fn table() -> TableName {
     TableName { schema: "public".into(), table: "things".into() }

@@ -6,14 +6,13 @@ mod kinds;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offload_common::broker::in_process::InProcessBroker;
+use offload_common::broker::Broker;
 use offload_common::config::{Config, WorkerConfig};
 use offload_common::files::Files;
 use offload_common::files::local::LocalFiles;
 use offload_common::job::{Job, JobId, NewJob, State};
 use offload_common::publisher::Publisher;
 use offload_common::retry::RetryPolicy;
-use offload_common::store::sqlite::SqliteStore;
 use offload_common::store::{Accepted, Dispatch, Retention, Store};
 use offload_common::testing::{eventually, factory};
 use offload_worker::kind::AnyKind;
@@ -23,14 +22,17 @@ use tokio::task::JoinHandle;
 
 pub(crate) use kinds::{Gate, kind};
 
+use crate::backend::Backend;
+
 /// A store and a broker, with workers on them as a test likes.
 pub(crate) struct Bench {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) broker: Arc<InProcessBroker>,
+    pub(crate) broker: Arc<dyn Broker>,
     pub(crate) publisher: Publisher,
     pub(crate) files: Files,
     /// For the workers that are started next.
     pub(crate) config: WorkerConfig,
+    backend: Backend,
     _folder: TempDir,
 }
 
@@ -43,15 +45,14 @@ pub(crate) struct Running {
 
 impl Bench {
     pub(crate) async fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = SqliteStore::open(&folder.path().join("offload.db")).await.expect("opened");
+        let backend = Backend::open().await;
+        let (store, broker) = (backend.store.clone(), backend.broker.clone());
         store.migrate().await.expect("migrated");
-        let store: Arc<dyn Store> = Arc::new(store);
-        let broker = Arc::new(InProcessBroker::new());
         let publisher = Publisher::spawn(broker.clone());
+        let folder = tempfile::tempdir().expect("a folder");
         let blobs = LocalFiles::open(folder.path().join("files")).await.expect("opened");
         let files = Files::new(Arc::new(blobs), store.clone());
-        Self { store, broker, publisher, files, config: config(), _folder: folder }
+        Self { store, broker, publisher, files, config: config(), backend, _folder: folder }
     }
 
     /// Starts a worker that offers these kinds.
@@ -93,6 +94,11 @@ impl Bench {
             Accepted::New { dispatch, .. } => dispatch,
             other => panic!("expected a new job, not {other:?}"),
         }
+    }
+
+    /// Does to workers what the loss of the broker does.
+    pub(crate) fn lose_broker(&self) {
+        self.backend.lose_broker();
     }
 
     pub(crate) async fn read(&self, id: JobId) -> Job {

@@ -1,4 +1,4 @@
-//! The worker engine, over the embedded store and the in-process broker.
+//! What the worker engine does, over whatever the `backend` of the test program is.
 
 mod attempts;
 mod cancelling;
