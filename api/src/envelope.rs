@@ -102,3 +102,59 @@ fn complete(headers: &mut HeaderMap, info: &RequestInfo) {
         headers.insert(REQUEST_ID, id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::http::Method;
+    use axum::http::header::ALLOW;
+    use axum::middleware;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::testing::{Answer, TestApp, request};
+
+    async fn through<F, T>(handler: F) -> Answer
+    where
+        F: axum::handler::Handler<T, ()>,
+        T: 'static,
+    {
+        let router: Router = Router::new().route("/x", get(handler)).layer(middleware::from_fn(wrap));
+        let sent = router.oneshot(request(Method::GET, "/x", &[], Body::empty())).await;
+        Answer::read(sent.expect("an answer")).await
+    }
+
+    async fn panics() {
+        panic!("a defect");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem() {
+        through(panics).await.problem(ProblemType::Internal);
+    }
+
+    #[tokio::test]
+    async fn what_the_framework_answers_by_itself_is_a_problem_too() {
+        let plain = async || (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET")], "some text");
+        let answer = through(plain).await;
+        answer.problem(ProblemType::MethodNotAllowed);
+        assert_eq!(answer.header("allow"), "GET");
+        through(async || StatusCode::URI_TOO_LONG).await.problem(ProblemType::MalformedRequest);
+        through(async || StatusCode::BAD_GATEWAY).await.problem(ProblemType::Internal);
+    }
+
+    #[tokio::test]
+    async fn every_answer_carries_the_same_headers() {
+        let app = TestApp::start().await;
+        for path in ["/livez", "/nonesuch", "/docs", "/openapi.json"] {
+            let given = app.send(request(Method::GET, path, &[(REQUEST_ID, "r-1")], Body::empty())).await;
+            assert_eq!(given.header(REQUEST_ID), "r-1");
+            assert_eq!(given.header("x-content-type-options"), "nosniff");
+            assert!(given.header("content-security-policy").contains("default-src 'none'"));
+            assert_eq!(given.header("server"), "");
+            assert_eq!(app.get(path).await.header(REQUEST_ID).len(), 36);
+        }
+    }
+}

@@ -20,6 +20,8 @@ mod request;
 mod routes;
 mod server;
 mod submission;
+#[cfg(test)]
+mod testing;
 mod timestamp;
 mod valve;
 mod view;

@@ -146,3 +146,43 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         id.map(Self).ok_or_else(wrong)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Method;
+    use offload_common::job::JobId;
+
+    use super::*;
+    use crate::testing::{TestApp, request};
+
+    #[tokio::test]
+    async fn every_endpoint_takes_its_methods_and_refuses_the_others() {
+        let app = TestApp::start().await;
+        let id = JobId::new().to_string();
+        for endpoint in endpoints() {
+            let path = endpoint.path.replace("{id}", &id).replace("{name}", "validation");
+            let answer = app.send(request(endpoint.method.clone(), &path, &[], Body::empty())).await;
+            assert_ne!(answer.status, 405, "{} {path}", endpoint.method);
+            assert!(answer.status < 500, "{} {path}", endpoint.method);
+            let refused = app.send(request(Method::DELETE, &path, &[], Body::empty())).await;
+            refused.problem(ProblemType::MethodNotAllowed);
+            let options = app.send(request(Method::OPTIONS, &path, &[], Body::empty())).await;
+            assert_eq!((options.status, options.body.len()), (204, 0));
+            assert_eq!(options.header("allow"), refused.header("allow"));
+            assert!(options.header("allow").contains(endpoint.method.as_str()), "{path}");
+        }
+        let both = app.send(request(Method::OPTIONS, "/v1/jobs", &[], Body::empty())).await;
+        assert_eq!(both.header("allow"), "POST, GET, HEAD, OPTIONS");
+    }
+
+    #[tokio::test]
+    async fn what_is_nowhere_is_a_problem() {
+        let app = TestApp::start().await;
+        for path in ["/nonesuch", "/v1", "/v1/jobs/", "/v1/jobs/x/y/z", "/V1/jobs", "//", "/%ff", "/v1/jobs/../../etc"]
+        {
+            let problem = app.get(path).await.problem(ProblemType::NotFound);
+            assert_eq!(problem["instance"], path);
+        }
+    }
+}

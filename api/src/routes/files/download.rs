@@ -118,3 +118,73 @@ fn extension(content_type: &str) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Method;
+    use offload_common::job::FileId;
+
+    use crate::problem::ProblemType;
+    use crate::testing::{Answer, TestApp, request};
+
+    async fn stored(app: &TestApp, content_type: &str) -> String {
+        let headers = [("content-type", content_type)];
+        let answer = app.send(request(Method::POST, "/v1/files", &headers, Body::from("0123456789"))).await;
+        answer.header("location").to_owned()
+    }
+
+    async fn read(app: &TestApp, path: &str, headers: &[(&str, &str)]) -> Answer {
+        app.send(request(Method::GET, path, headers, Body::empty())).await
+    }
+
+    #[tokio::test]
+    async fn a_browser_saves_a_file_and_guesses_nothing() {
+        let app = TestApp::start().await;
+        let path = stored(&app, "text/html").await;
+        let answer = app.get(&path).await;
+        assert_eq!((answer.status, answer.text()), (200, "0123456789"));
+        assert_eq!(answer.header("content-type"), "text/html");
+        assert_eq!(answer.header("content-length"), "10");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert!(answer.header("content-disposition").starts_with("attachment; filename="));
+        assert!(answer.header("content-security-policy").starts_with("sandbox"));
+        let picture = app.get(&stored(&app, "image/png").await).await;
+        assert!(picture.header("content-disposition").ends_with(".png\""));
+    }
+
+    #[tokio::test]
+    async fn a_part_is_served_while_the_file_is_the_same() {
+        let app = TestApp::start().await;
+        let path = stored(&app, "text/plain").await;
+        let etag = app.get(&path).await.header("etag").to_owned();
+        let part = read(&app, &path, &[("range", "bytes=2-5"), ("if-range", &etag)]).await;
+        assert_eq!((part.status, part.text()), (206, "2345"));
+        assert_eq!((part.header("content-range"), part.header("content-length")), ("bytes 2-5/10", "4"));
+        let whole = read(&app, &path, &[("range", "bytes=2-5"), ("if-range", "\"other\"")]).await;
+        assert_eq!((whole.status, whole.text()), (200, "0123456789"));
+        let beyond = read(&app, &path, &[("range", "bytes=10-")]).await;
+        beyond.problem(ProblemType::RangeNotSatisfiable);
+        assert_eq!(beyond.header("content-range"), "bytes */10");
+        let same = read(&app, &path, &[("if-none-match", &etag)]).await;
+        assert_eq!((same.status, same.body.len()), (304, 0));
+    }
+
+    #[tokio::test]
+    async fn head_tells_what_get_would() {
+        let app = TestApp::start().await;
+        let path = stored(&app, "text/plain").await;
+        let answer = app.send(request(Method::HEAD, &path, &[], Body::empty())).await;
+        assert_eq!((answer.status, answer.header("content-length"), answer.body.len()), (200, "10", 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_not_found_and_what_was_lost_is_gone() {
+        let app = TestApp::start().await;
+        app.get(&format!("/v1/files/{}", FileId::new())).await.problem(ProblemType::NotFound);
+        app.get("/v1/files/..%2f..%2foffload.db").await.problem(ProblemType::NotFound);
+        let path = stored(&app, "text/plain").await;
+        std::fs::remove_dir_all(app.folder.path().join("files")).expect("removed");
+        app.get(&path).await.problem(ProblemType::Gone);
+    }
+}

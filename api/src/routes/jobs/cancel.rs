@@ -49,3 +49,56 @@ async fn handle(State(app): State<Arc<App>>, Id(id): Id, headers: HeaderMap, bod
     let job = app.job(id).await?;
     Ok((StatusCode::ACCEPTED, Json(JobView::from(&job))).into_response())
 }
+
+#[cfg(test)]
+mod tests {
+    use offload_common::broker::{Broker, Signal, Topic};
+    use offload_common::job::JobId;
+    use offload_common::job::transition::Event;
+    use serde_json::json;
+
+    use crate::problem::ProblemType;
+    use crate::testing::TestApp;
+
+    #[tokio::test]
+    async fn what_has_not_started_is_cancelled_at_once_and_once_more() {
+        let app = TestApp::start().await;
+        for more in [json!({}), json!({"delay_seconds": 60})] {
+            let path = format!("/v1/jobs/{}/cancel", app.submit(more).await);
+            for body in ["", "{}"] {
+                let answer = app.post(&path, &[], body).await;
+                assert_eq!((answer.status, &answer.json()["state"]), (202, &json!("cancelled")));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_runs_is_told_to_its_worker() {
+        let app = TestApp::start().await;
+        let id = app.submit(json!({})).await;
+        let (_session, _lease) = app.claim(id).await;
+        let mut signals = app.broker.listen(Topic::Cancel).await;
+        let answer = app.post(&format!("/v1/jobs/{id}/cancel"), &[], "").await;
+        assert_eq!(answer.status, 202);
+        assert_eq!((&answer.json()["state"], &answer.json()["cancel_requested"]), (&json!("running"), &json!(true)));
+        assert_eq!(signals.next().await, Some(Signal::Cancel(vec![id])));
+    }
+
+    #[tokio::test]
+    async fn what_has_finished_stays_as_it_is() {
+        let app = TestApp::start().await;
+        let id = app.submit(json!({})).await;
+        app.run(id, Event::Succeed, None).await;
+        let problem = app.post(&format!("/v1/jobs/{id}/cancel"), &[], "").await.problem(ProblemType::AlreadyFinished);
+        assert_eq!(problem["state"], "succeeded");
+        app.post(&format!("/v1/jobs/{}/cancel", JobId::new()), &[], "").await.problem(ProblemType::NotFound);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_would_be_ignored_is_refused() {
+        let app = TestApp::start().await;
+        let path = format!("/v1/jobs/{}/cancel", app.submit(json!({})).await);
+        app.post(&path, &[], r#"{"reason": "x"}"#).await.problem(ProblemType::Validation);
+        app.post(&path, &[], "{").await.problem(ProblemType::MalformedJson);
+    }
+}

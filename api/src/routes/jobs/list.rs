@@ -87,3 +87,87 @@ fn id(text: &str) -> Result<Uuid, String> {
 fn cursor(text: &str) -> Result<JobId, String> {
     text.parse().map_err(|_| "must be taken from the `Link` of an earlier page".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use offload_common::job::transition::Event;
+    use serde_json::{Value, json};
+
+    use crate::problem::ProblemType;
+    use crate::testing::{Answer, TestApp};
+
+    fn ids(answer: &Answer) -> Vec<String> {
+        let list = answer.json();
+        let items = list["items"].as_array().expect("items");
+        items.iter().map(|job| job["id"].as_str().expect("an id").to_owned()).collect()
+    }
+
+    fn next(answer: &Answer) -> Option<String> {
+        let (path, relation) = answer.header("link").split_once('>')?;
+        assert_eq!(relation, "; rel=\"next\"");
+        Some(path.trim_start_matches('<').to_owned())
+    }
+
+    #[tokio::test]
+    async fn pages_lead_through_all_jobs_newest_first() {
+        let app = TestApp::start().await;
+        let mut submitted = Vec::new();
+        for _ in 0..5 {
+            submitted.insert(0, app.submit(json!({"tags": ["a&b"]})).await.to_string());
+        }
+        let (mut path, mut seen, mut pages) = (Some("/v1/jobs?limit=2&tag=a%26b".to_owned()), Vec::new(), 0);
+        while let Some(here) = path {
+            let page = app.get(&here).await;
+            assert_eq!(page.status, 200, "{}", page.text());
+            seen.extend(ids(&page));
+            path = next(&page);
+            pages += 1;
+            // What comes in meanwhile does not disturb the pages behind it.
+            app.submit(json!({"tags": ["a&b"]})).await;
+        }
+        assert_eq!((seen, pages), (submitted, 3));
+        assert_eq!(ids(&app.get("/v1/jobs").await).len(), 8);
+    }
+
+    #[tokio::test]
+    async fn filters_narrow() {
+        let app = TestApp::start().await;
+        let plain = app.submit(json!({})).await;
+        let later = app.submit(json!({"delay_seconds": 60, "tags": ["t"]})).await;
+        let elsewhere = app.submit(json!({"queue": "reports"})).await;
+        app.run(elsewhere, Event::Succeed, None).await;
+        let created = app.get(&format!("/v1/jobs/{later}")).await.json()["created_at"].clone();
+        let created = created.as_str().expect("a time");
+        for (query, expected) in [
+            ("state=queued".to_owned(), vec![plain]),
+            ("state=scheduled".to_owned(), vec![later]),
+            ("state=succeeded".to_owned(), vec![elsewhere]),
+            ("state=running".to_owned(), vec![]),
+            ("kind=test.kind".to_owned(), vec![elsewhere, later, plain]),
+            ("kind=other".to_owned(), vec![]),
+            ("queue=reports".to_owned(), vec![elsewhere]),
+            ("tag=t&state=scheduled".to_owned(), vec![later]),
+            ("tag=t&state=queued".to_owned(), vec![]),
+            (format!("created_after={created}&queue=default"), vec![later]),
+            (format!("created_before={created}"), vec![plain]),
+            ("batch_id=0199f6c2-0000-7000-8000-000000000000".to_owned(), vec![]),
+            ("schedule_id=0199f6c2-0000-7000-8000-000000000000".to_owned(), vec![]),
+        ] {
+            let answer = app.get(&format!("/v1/jobs?{query}")).await;
+            let expected: Vec<_> = expected.iter().map(ToString::to_string).collect();
+            assert_eq!(ids(&answer), expected, "{query}");
+        }
+    }
+
+    #[tokio::test]
+    async fn wrong_parameters_are_named_together() {
+        let app = TestApp::start().await;
+        let query = "state=done&limit=0&created_after=now&batch_id=1&cursor=zz&colour=red&queue=%00";
+        let problem = app.get(&format!("/v1/jobs?{query}")).await.problem(ProblemType::InvalidParameter);
+        let errors = problem["errors"].as_array().expect("errors");
+        let mut names: Vec<&str> = errors.iter().filter_map(|error| error["parameter"].as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["batch_id", "colour", "created_after", "cursor", "limit", "queue", "state"]);
+        assert!(errors.iter().all(|error| error.get("pointer") == None::<&Value>));
+    }
+}

@@ -79,3 +79,47 @@ fn line_id(text: &str) -> Result<(Epoch, u32), String> {
     };
     parse().ok_or_else(|| "must be the id of a line, such as 1-0".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use offload_common::clock;
+    use offload_common::job::JobId;
+    use offload_common::store::{Report, ReportedLine};
+    use serde_json::json;
+
+    use crate::problem::ProblemType;
+    use crate::testing::TestApp;
+
+    #[tokio::test]
+    async fn lines_come_in_order_page_by_page() {
+        let app = TestApp::start().await;
+        let id = app.submit(json!({})).await;
+        let (_session, lease) = app.claim(id).await;
+        let line = |n| ReportedLine { n, at: clock::now(), level: "info", message: format!("line {n}") };
+        app.report(Report { lease, progress: None, lines: (0..12).map(line).collect() }).await;
+        let (mut path, mut messages) = (format!("/v1/jobs/{id}/logs?limit=5"), Vec::new());
+        loop {
+            let page = app.get(&path).await;
+            let lines = page.json()["items"].as_array().expect("items").clone();
+            assert!(lines.len() <= 5 && lines.iter().all(|line| line["level"] == "info"));
+            messages.extend(lines.iter().map(|line| line["message"].as_str().expect("a text").to_owned()));
+            match page.header("link").split_once('>') {
+                Some((next, _)) => path = next.trim_start_matches('<').to_owned(),
+                None => break,
+            }
+        }
+        assert_eq!(messages, (0..12).map(|n| format!("line {n}")).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_wrong_place_and_a_wrong_job_are_told_apart() {
+        let app = TestApp::start().await;
+        let id = app.submit(json!({})).await;
+        assert_eq!(app.get(&format!("/v1/jobs/{id}/logs")).await.json(), json!({"items": []}));
+        for after in ["1", "x-1", "1-x", "1--1", ""] {
+            let answer = app.get(&format!("/v1/jobs/{id}/logs?after={after}")).await;
+            answer.problem(ProblemType::InvalidParameter);
+        }
+        app.get(&format!("/v1/jobs/{}/logs", JobId::new())).await.problem(ProblemType::NotFound);
+    }
+}

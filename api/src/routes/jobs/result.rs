@@ -53,3 +53,41 @@ async fn handle(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, Pro
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use offload_common::job::transition::{Event, Failure, Retry};
+    use offload_common::testing::factory;
+    use serde_json::json;
+
+    use crate::problem::ProblemType;
+    use crate::testing::TestApp;
+
+    #[tokio::test]
+    async fn the_result_comes_as_it_was_written() {
+        let app = TestApp::start().await;
+        let id = app.submit(json!({})).await;
+        let path = format!("/v1/jobs/{id}/result");
+        let answer = app.get(&path).await;
+        assert_eq!(answer.problem(ProblemType::NotFinished)["state"], "queued");
+        assert_eq!(answer.header("retry-after"), "1");
+        app.run(id, Event::Succeed, Some(factory::raw(r#"{"a":  1.50}"#))).await;
+        let answer = app.get(&path).await;
+        assert_eq!((answer.status, answer.text()), (200, r#"{"a":  1.50}"#));
+        assert_eq!(answer.header("content-type"), "application/json");
+    }
+
+    #[tokio::test]
+    async fn without_a_result_the_problem_tells_why() {
+        let app = TestApp::start().await;
+        let failed = app.submit(json!({})).await;
+        let failure = Failure { code: "boom".to_owned(), message: "it broke".to_owned(), retry: Retry::Never };
+        app.run(failed, Event::Fail(failure), None).await;
+        let problem = app.get(&format!("/v1/jobs/{failed}/result")).await.problem(ProblemType::NoResult);
+        assert_eq!((&problem["state"], &problem["error"]["code"]), (&json!("failed"), &json!("boom")));
+        let cancelled = app.submit(json!({})).await;
+        app.post(&format!("/v1/jobs/{cancelled}/cancel"), &[], "").await;
+        let problem = app.get(&format!("/v1/jobs/{cancelled}/result")).await.problem(ProblemType::NoResult);
+        assert_eq!((&problem["state"], &problem["error"]), (&json!("cancelled"), &json!(null)));
+    }
+}

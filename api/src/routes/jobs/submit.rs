@@ -54,3 +54,8 @@ async fn handle(
     let submission = Submission::read(&body, &known, &app.queues, &app.jobs)?;
     super::accept(&app, &request, submission, key, &waiting).await
 }
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod tests;

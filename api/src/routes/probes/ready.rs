@@ -60,3 +60,46 @@ async fn handle(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     let status = if broker == "up" { "ready" } else { "degraded" };
     Ok(Json(json!({ "status": status, "database": database, "broker": broker_part })))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use offload_common::broker::Broker;
+    use offload_common::store::Store;
+    use serde_json::json;
+
+    use crate::problem::ProblemType;
+    use crate::testing::TestApp;
+
+    #[tokio::test]
+    async fn it_is_ready_while_the_database_is_there() {
+        let app = TestApp::start().await;
+        let answer = app.get("/readyz").await;
+        let expected = json!({"status": "ready", "database": {"status": "up"}, "broker": {"status": "up"}});
+        assert_eq!((answer.status, answer.json()), (200, expected));
+        app.store.close().await;
+        let problem = app.get("/readyz").await.problem(ProblemType::DatabaseUnavailable);
+        assert_eq!(problem["database"], json!({"status": "down"}));
+        assert_eq!(app.get("/livez").await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn without_its_broker_it_is_ready_all_the_same() {
+        let app = TestApp::start().await;
+        app.broker.close(Duration::ZERO).await;
+        let answer = app.get("/readyz").await;
+        let expected = json!({"status": "degraded", "database": {"status": "up"}, "broker": {"status": "down"}});
+        assert_eq!((answer.status, answer.json()), (200, expected));
+        app.submit(json!({})).await;
+    }
+
+    #[tokio::test]
+    async fn it_is_not_ready_without_tables_or_on_its_way_out() {
+        let app = TestApp::start_with(|settings| settings.migrated = false).await;
+        app.get("/readyz").await.problem(ProblemType::DatabaseNotMigrated);
+        let app = TestApp::start().await;
+        app.stop.cancel();
+        app.get("/readyz").await.problem(ProblemType::ShuttingDown);
+    }
+}

@@ -33,3 +33,20 @@ async fn handle(parameters: RawPathParams) -> Result<Json<Value>, Problem> {
     let Entry { status, title, description, .. } = kind.entry();
     Ok(Json(json!({ "type": kind.uri(), "title": title, "status": status.as_u16(), "description": description })))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::problem::ProblemType;
+    use crate::testing::TestApp;
+
+    #[tokio::test]
+    async fn every_type_leads_to_its_meaning() {
+        let app = TestApp::start().await;
+        for kind in ProblemType::ALL {
+            let answer = app.get(&kind.uri()).await;
+            assert_eq!(answer.json()["status"], kind.entry().status.as_u16(), "{kind:?}");
+            assert_eq!(answer.json()["type"], kind.uri());
+        }
+        app.get("/problems/nonesuch").await.problem(ProblemType::NotFound);
+    }
+}

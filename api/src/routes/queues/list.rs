@@ -56,3 +56,23 @@ async fn handle(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let depths = app.ask(app.store.depths(app.jobs.window)).await?;
     Ok(paging::whole(app.queues.iter().map(|name| QueueView::new(name, &depths)).collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::testing::TestApp;
+
+    #[tokio::test]
+    async fn every_queue_is_listed_with_what_waits_in_it() {
+        let app = TestApp::start().await;
+        app.submit(json!({"queue": "reports", "priority": "high"})).await;
+        app.submit(json!({"queue": "reports", "priority": "low", "delay_seconds": 60})).await;
+        let empty = json!({"high": 0, "normal": 0, "low": 0});
+        let expected = json!({"items": [
+            {"name": "default", "queued": empty, "backlog": false},
+            {"name": "reports", "queued": {"high": 1, "normal": 0, "low": 0}, "backlog": false},
+        ]});
+        assert_eq!(app.get("/v1/queues").await.json(), expected);
+    }
+}

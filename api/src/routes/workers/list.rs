@@ -75,3 +75,22 @@ async fn handle(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let workers = app.ask(app.store.workers()).await?;
     Ok(paging::whole(workers.iter().map(WorkerView::from).collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::testing::TestApp;
+
+    #[tokio::test]
+    async fn a_worker_is_listed_with_what_it_runs() {
+        let app = TestApp::start().await;
+        assert_eq!(app.get("/v1/workers").await.json(), json!({"items": []}));
+        let id = app.submit(json!({})).await;
+        let (session, _lease) = app.claim(id).await;
+        let worker = app.get("/v1/workers").await.json()["items"][0].clone();
+        assert_eq!(worker["id"], session.worker().to_string());
+        assert_eq!((&worker["running"], &worker["kinds"]), (&json!(1), &json!(["test.kind"])));
+        assert!(worker["beat_at"].as_str().is_some_and(|time| time.ends_with('Z')));
+    }
+}
