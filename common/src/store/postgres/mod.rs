@@ -209,10 +209,9 @@ impl Store for PostgresStore {
 
 #[cfg(test)]
 mod tests {
-    use sqlx::SqlSafeStr;
-    use sqlx::postgres::PgConnection;
-    use sqlx::{Connection, Executor};
+    use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqlSafeStr};
 
+    use super::error::Origin;
     use super::*;
     use crate::testing::database::TestDatabase;
 
@@ -263,19 +262,58 @@ mod tests {
         transaction::TABLE_EXISTS,
     ];
 
-    #[tokio::test]
-    async fn every_statement_fits_the_schema() {
+    async fn migrated() -> (TestDatabase, PostgresStore) {
         let database = TestDatabase::create().await;
         let config =
             DatabaseConfig { url: None, data: "unused".into(), max_connections: 4, statement_timeout_seconds: 10.0 };
-        let store = PostgresStore::open(&config, &database.url(), "prepare").expect("a URL");
+        let store = PostgresStore::open(&config, &database.url(), "statements").expect("a URL");
         store.migrate().await.expect("migrated");
+        (database, store)
+    }
+
+    #[tokio::test]
+    async fn every_statement_fits_the_schema() {
+        let (database, _store) = migrated().await;
         let mut connection = PgConnection::connect(&database.url()).await.expect("connected");
         for statement in STATEMENTS {
             assert!(statement.starts_with("-- offload: "), "pg_stat_statements shows the name: {statement}");
             if let Err(error) = (&mut connection).prepare(statement.into_sql_str()).await {
                 panic!("{error}\n{statement}");
             }
+        }
+    }
+
+    /// However many days there are, a row is looked for in the partition that can hold it, by its id.
+    #[tokio::test]
+    async fn the_hot_paths_look_into_one_partition() {
+        let (_database, store) = migrated().await;
+        let pointer = match store.accept(&[crate::testing::factory::job()]).await.expect("accepted").remove(0) {
+            Accepted::New { dispatch: Some(dispatch), .. } => dispatch.pointer,
+            other => panic!("expected a queued job, not {other:?}"),
+        };
+        let id = format!("'{}'", pointer.id);
+        let today = format!("jobs_{}", crate::clock::now().format("%Y%m%d"));
+        let mut held = store.hot().await.expect("connected");
+        for (name, statement, types, arguments) in [
+            ("fetch", runs::FETCH, "uuid[], uuid, uuid", format!("ARRAY[{id}]::uuid[], {id}, {id}")),
+            (
+                "claim",
+                runs::CLAIM,
+                "uuid, uuid[], bigint[], bigint[], bigint[], uuid, uuid",
+                format!("{id}, ARRAY[{id}]::uuid[], '{{1}}', '{{1}}', '{{0}}', {id}, {id}"),
+            ),
+            ("job", reads::JOB, "uuid, text", format!("{id}, 'default'")),
+        ] {
+            held.single(Origin::Offload, format!("PREPARE {name} ({types}) AS {statement}")).await.expect("prepared");
+            let explain = format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) EXECUTE {name} ({arguments})");
+            let rows = held.rows(sqlx::query(AssertSqlSafe(explain)).persistent(false)).await.expect("explained");
+            let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+            let scans: Vec<_> =
+                plan.iter().filter(|line| line.contains("Scan") && line.contains(" on jobs_")).collect();
+            assert!(
+                matches!(scans[..], [scan] if scan.contains("Index Scan") && scan.contains(&today)),
+                "{name}: {plan:#?}"
+            );
         }
     }
 }
