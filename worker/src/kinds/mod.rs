@@ -3,6 +3,7 @@
 mod echo;
 mod exec;
 mod http_call;
+mod image_transform;
 mod json;
 mod source;
 mod table_import;
@@ -40,6 +41,7 @@ pub fn builtin(config: &Config) -> Result<Vec<Arc<dyn AnyKind>>, KindsError> {
     let mut kinds = vec![
         erase(echo::Echo),
         erase(http_call::HttpCall::new(&config.egress)),
+        erase(image_transform::ImageTransform),
         erase(table_import::TableImport::new(&config.imports)),
     ];
     let shipped = kinds.len();
