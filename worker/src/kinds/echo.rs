@@ -142,7 +142,7 @@ mod tests {
         );
         assert_eq!(pointers(json!({"sleep_seconds": -1})), ["/sleep_seconds"]);
         assert_eq!(pointers(json!({"cpu_seconds": "1"})), ["/cpu_seconds"]);
-        assert_eq!(pointers(json!({"valu": 1})), [""]);
+        assert_eq!(pointers(json!({"valu": 1})), ["/valu"]);
         assert_eq!(pointers(json!([])), [""]);
     }
 

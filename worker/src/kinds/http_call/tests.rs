@@ -196,7 +196,7 @@ fn the_schema_finds_what_is_wrong() {
     assert!(pointers(json!({"method": "GET", "url": "https://example.com"})).is_empty());
     assert!(pointers(json!({"method": "POST", "url": "HTTP://a", "json": null, "headers": {"A-b": "c"}})).is_empty());
     for (payload, pointer) in [
-        (json!({"url": "https://example.com"}), ""),
+        (json!({"url": "https://example.com"}), "/method"),
         (json!({"method": "get", "url": "https://example.com"}), "/method"),
         (json!({"method": "TRACE", "url": "https://example.com"}), "/method"),
         (json!({"method": 1, "url": "https://example.com"}), "/method"),
@@ -206,7 +206,7 @@ fn the_schema_finds_what_is_wrong() {
         (json!({"method": "GET", "url": "http://a", "body": {}}), "/body"),
         (json!({"method": "GET", "url": "http://a", "body": "", "json": 1}), ""),
         (json!({"method": "GET", "url": "http://a", "timeout_seconds": 0}), "/timeout_seconds"),
-        (json!({"method": "GET", "url": "http://a", "follow": true}), ""),
+        (json!({"method": "GET", "url": "http://a", "follow": true}), "/follow"),
     ] {
         assert_eq!(pointers(payload.clone()), [pointer], "{payload}");
     }

@@ -205,7 +205,7 @@ mod tests {
     fn the_schema_points_at_what_is_wrong() {
         let step = |step: Value| json!({"name": "a", "format": "png", "operations": [step]});
         for (output, pointer) in [
-            (json!({"name": "a"}), "/outputs/0"),
+            (json!({"name": "a"}), "/outputs/0/format"),
             (json!({"name": "", "format": "png"}), "/outputs/0/name"),
             (json!({"name": "a", "format": "gif"}), "/outputs/0/format"),
             (json!({"name": "a", "format": "jpeg", "quality": 0}), "/outputs/0/quality"),
@@ -215,11 +215,11 @@ mod tests {
             (step(json!({"op": "resize", "width": -1})), "/outputs/0/operations/0/width"),
             (step(json!({"op": "resize", "width": 16_384})), "/outputs/0/operations/0/width"),
             (step(json!({"op": "resize", "width": 9, "mode": "melt"})), "/outputs/0/operations/0/mode"),
-            (step(json!({"op": "resize", "wdth": 9})), "/outputs/0/operations/0"),
-            (step(json!({"op": "crop", "x": 0, "y": 0, "width": 1})), "/outputs/0/operations/0"),
+            (step(json!({"op": "resize", "wdth": 9})), "/outputs/0/operations/0/wdth"),
+            (step(json!({"op": "crop", "x": 0, "y": 0, "width": 1})), "/outputs/0/operations/0/height"),
             (step(json!({"op": "rotate", "degrees": 45})), "/outputs/0/operations/0/degrees"),
             (step(json!({"op": "blur", "sigma": 1000})), "/outputs/0/operations/0/sigma"),
-            (step(json!({"op": "grayscale", "much": true})), "/outputs/0/operations/0"),
+            (step(json!({"op": "grayscale", "much": true})), "/outputs/0/operations/0/much"),
         ] {
             let payload = payload(output);
             assert_eq!(pointers(&payload), [pointer], "{payload}");

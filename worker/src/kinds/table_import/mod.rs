@@ -249,17 +249,17 @@ mod tests {
             serde_json::from_value::<Payload>(payload).expect("fits");
         }
         for (payload, pointer) in [
-            (json!({"source": source}), ""),
-            (json!({"source": {}, "table": "orders"}), "/source"),
+            (json!({"source": source}), "/table"),
+            (json!({"source": {}, "table": "orders"}), "/source/file"),
             (json!({"source": {"file": "x"}, "table": "orders"}), "/source/file"),
             (json!({"source": source, "table": ""}), "/table"),
             (json!({"source": source, "table": "orders", "format": "xml"}), "/format"),
             (json!({"source": source, "table": "orders", "delimiter": "x"}), "/delimiter"),
             (json!({"source": source, "table": "orders", "columns": []}), "/columns"),
-            (json!({"source": source, "table": "orders", "columns": [{"name": "a"}]}), "/columns/0"),
+            (json!({"source": source, "table": "orders", "columns": [{"name": "a"}]}), "/columns/0/type"),
             (json!({"source": source, "table": "orders", "columns": [{"name": "a", "type": "x"}]}), "/columns/0/type"),
             (json!({"source": source, "table": "orders", "mode": "merge"}), "/mode"),
-            (json!({"source": source, "table": "orders", "creat": true}), ""),
+            (json!({"source": source, "table": "orders", "creat": true}), "/creat"),
         ] {
             assert_eq!(pointers(&payload), [pointer], "{payload}");
         }
