@@ -83,3 +83,18 @@ impl App {
         self.job(id).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::ProblemType;
+    use crate::testing::TestApp;
+
+    #[tokio::test]
+    async fn a_store_that_does_not_answer_is_not_waited_for() {
+        let app = TestApp::start_with(|settings| settings.server.request_timeout_seconds = 0.01).await;
+        let app = App::start(app.another().await, app.stop.clone());
+        let problem = app.ask(std::future::pending::<store::Result<()>>()).await.expect_err("no answer");
+        assert_eq!(problem.kind(), ProblemType::DatabaseUnavailable);
+    }
+}

@@ -72,7 +72,7 @@ impl Writer {
         let in_time: Vec<bool> = batch.iter().map(|pending| pending.deadline > now).collect();
         let jobs: Vec<NewJob> = batch.into_iter().filter(|p| p.deadline > now).map(|p| p.job).collect();
         let mut accepted = self.accept(&jobs).await.into_iter().zip(jobs);
-        let outcome = |in_time: bool| match accepted.next().filter(|_| in_time) {
+        let outcome = |in_time: bool| match if in_time { accepted.next() } else { None } {
             Some((accepted, job)) => accepted.map(|accepted| (job, accepted)),
             None => Err(Problem::database_unavailable()),
         };
@@ -137,4 +137,63 @@ fn commits(jobs: &[NewJob]) -> Vec<Range<usize>> {
         ranges.push(start..jobs.len());
     }
     ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use offload_common::broker::in_process::InProcessBroker;
+    use offload_common::testing::factory;
+
+    use super::*;
+    use crate::problem::ProblemType;
+    use crate::testing::TestApp;
+
+    fn writer(store: Arc<dyn Store>) -> Writer {
+        let publisher = Publisher::spawn(Arc::new(InProcessBroker::new()));
+        Writer { store, publisher, patience: Duration::from_secs(30) }
+    }
+
+    fn pending(job: NewJob, in_time: bool) -> Pending {
+        let now = clock::instant();
+        Pending { job, deadline: if in_time { now + Duration::from_secs(30) } else { now } }
+    }
+
+    #[tokio::test]
+    async fn one_bad_job_does_not_take_its_neighbours_along() {
+        let app = TestApp::start().await;
+        let mut jobs = factory::jobs(9);
+        // An id that is taken is refused by the database.
+        jobs[3].id = jobs[0].id;
+        jobs[7].id = jobs[0].id;
+        let outcomes = writer(app.store.clone()).accept(&jobs).await;
+        let refused: Vec<usize> = (0..9).filter(|index| outcomes[*index].is_err()).collect();
+        assert_eq!(refused, [3, 7]);
+        assert!(outcomes[3].as_ref().is_err_and(|problem| problem.kind() == ProblemType::Validation));
+        assert_eq!(app.store.jobs(&factory::filter()).await.expect("listed").len(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_nobody_waits_for_any_more_is_not_written() {
+        let app = TestApp::start().await;
+        let jobs = factory::jobs(3);
+        let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+        let batch = jobs.into_iter().zip([true, false, true]).map(|(job, in_time)| pending(job, in_time)).collect();
+        let outcomes = writer(app.store.clone()).write(batch).await;
+        let answered: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().ok().map(|(job, _)| job.id)).collect();
+        assert_eq!(answered, [Some(ids[0]), None, Some(ids[2])]);
+        let stored = app.store.jobs(&factory::filter()).await.expect("listed");
+        assert_eq!(stored.iter().map(|job| job.id).collect::<Vec<_>>(), [ids[2], ids[0]]);
+    }
+
+    #[test]
+    fn a_commit_is_bounded_in_bytes_unless_one_job_is_longer() {
+        let sized = |bytes: usize| {
+            let payload = factory::raw(&format!("\"{}\"", "x".repeat(bytes - 2)));
+            NewJob { payload, ..factory::job() }
+        };
+        let half = MAX_BYTES / 2;
+        let jobs: Vec<_> = [half, half, 10, MAX_BYTES + 10, 10, 10].into_iter().map(sized).collect();
+        assert_eq!(commits(&jobs), [0..2, 2..3, 3..4, 4..6]);
+        assert!(commits(&[]).is_empty());
+    }
 }

@@ -138,3 +138,6 @@ fn problems(errors: &Value) -> Map<String, Value> {
     }
     schemas
 }
+
+#[cfg(test)]
+mod tests;

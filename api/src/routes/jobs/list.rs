@@ -91,7 +91,7 @@ fn cursor(text: &str) -> Result<JobId, String> {
 #[cfg(test)]
 mod tests {
     use offload_common::job::transition::Event;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use crate::problem::ProblemType;
     use crate::testing::{Answer, TestApp};
@@ -168,6 +168,6 @@ mod tests {
         let mut names: Vec<&str> = errors.iter().filter_map(|error| error["parameter"].as_str()).collect();
         names.sort_unstable();
         assert_eq!(names, ["batch_id", "colour", "created_after", "cursor", "limit", "queue", "state"]);
-        assert!(errors.iter().all(|error| error.get("pointer") == None::<&Value>));
+        assert!(errors.iter().all(|error| error.get("pointer").is_none()));
     }
 }

@@ -1,11 +1,12 @@
 //! Jobs that are accepted, repeated, waited for; and a database that is away.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use offload_common::broker::{Broker, Event};
 use offload_common::job::transition::Event as JobEvent;
 use offload_common::job::{Lane, Priority};
-use offload_common::store::{JobFilter, Store};
+use offload_common::store::{JobFilter, Retention, Store};
 use offload_common::testing::{eventually, factory};
 use serde_json::{Value, json};
 
@@ -108,6 +109,23 @@ async fn the_same_key_and_body_name_the_same_job() {
     let bad = app.post("/v1/jobs", &[("idempotency-key", "with blank")], &body).await;
     bad.problem(ProblemType::InvalidIdempotencyKey);
     assert_eq!(app.store.jobs(&factory::filter()).await.expect("listed").len(), 1);
+}
+
+#[tokio::test]
+async fn a_replay_of_a_job_that_is_gone_makes_no_new_one() {
+    let app = TestApp::start().await;
+    let body = json!({"kind": "test.kind", "payload": {"value": 1}});
+    let first = app.post("/v1/jobs", &[("idempotency-key", "k")], &body).await;
+    let id = first.json()["id"].as_str().expect("a text").parse().expect("an id");
+    app.run(id, JobEvent::Succeed, None).await;
+    let day = Duration::from_secs(86_400);
+    let retention = Retention { jobs: Duration::ZERO, files: day, idempotency_keys: day };
+    eventually("the job to be pruned", async || {
+        app.store.prune(&retention).await.expect("pruned");
+        (app.get(first.header("location")).await.status == 404).then_some(())
+    })
+    .await;
+    app.post("/v1/jobs", &[("idempotency-key", "k")], &body).await.problem(ProblemType::Gone);
 }
 
 #[tokio::test]
