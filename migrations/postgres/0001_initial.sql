@@ -51,13 +51,15 @@ CREATE TABLE offload.jobs (
     CONSTRAINT jobs_running_has_a_worker CHECK (state <> 'running' OR worker_id IS NOT NULL)
 ) PARTITION BY RANGE (id);
 
--- Each index answers one question, and holds only the rows that can be an answer to it, so that finished jobs cost nothing.
+-- Each index answers one question, and holds only the rows that can be an answer to it, so that jobs that succeeded
+-- cost nothing.
 CREATE INDEX jobs_promote ON offload.jobs (queue, priority, kind, run_at) WHERE state = 'scheduled';
 CREATE INDEX jobs_steal ON offload.jobs (queue, priority, queued_at) WHERE state = 'queued';
 CREATE INDEX jobs_suspects ON offload.jobs (queued_at) WHERE state = 'queued' AND losses > 0;
 CREATE INDEX jobs_reap ON offload.jobs (worker_id) WHERE state = 'running';
-CREATE INDEX jobs_batch ON offload.jobs (batch_id) WHERE batch_id IS NOT NULL;
-CREATE INDEX jobs_schedule ON offload.jobs (schedule_id) WHERE schedule_id IS NOT NULL;
+CREATE INDEX jobs_unsuccessful ON offload.jobs (id) WHERE state IN ('failed', 'cancelled');
+CREATE INDEX jobs_batch ON offload.jobs (batch_id, id) WHERE batch_id IS NOT NULL;
+CREATE INDEX jobs_schedule ON offload.jobs (schedule_id, id) WHERE schedule_id IS NOT NULL;
 
 -- What handlers wrote. Partitioned like the jobs that the lines belong to, and dropped with them.
 CREATE TABLE offload.job_logs (

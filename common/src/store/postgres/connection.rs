@@ -20,6 +20,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// What a call may take beyond the server's own `statement_timeout`: the time that a network may lose.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// `statement_timeout` where nothing may take long.
+const IMPATIENT: Duration = Duration::from_secs(2);
+
 /// The longest name that PostgreSQL keeps, in bytes, and what this module appends to it.
 const NAME_BYTES: usize = 63;
 const SUFFIX_BYTES: usize = "/session".len();
@@ -67,6 +70,13 @@ impl Connector {
             .options([("statement_timeout", timeout.as_millis().to_string())])
             .disable_statement_logging();
         Ok(Self { options, instance: shortened(instance), patience: timeout + GRACE })
+    }
+
+    /// The same, for connections on which nothing may take long: a beat that hangs is a beat that is missed.
+    pub(super) fn impatient(&self) -> Self {
+        let timeout = IMPATIENT.min(self.patience);
+        let options = self.options.clone().options([("statement_timeout", timeout.as_millis().to_string())]);
+        Self { options, patience: timeout + CONNECT, ..self.clone() }
     }
 
     /// The longest that a call may take, and that waiting for a connection may.

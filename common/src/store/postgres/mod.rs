@@ -186,12 +186,16 @@ impl Store for PostgresStore {
 
     async fn reap(&self, policy: &ReapPolicy) -> Result<Reaped> {
         let mut held = self.patient().await?;
-        let own = self.connections.connector().instance();
-        let workers = match policy.lease {
-            Some(lease) => reap::mark(&mut held, &self.sightings, lease, own).await?,
-            None => Vec::new(),
+        let gone = match policy.lease {
+            Some(lease) => reap::mark(&mut held, &self.sightings, lease).await?,
+            None => reap::Gone::default(),
         };
-        Ok(Reaped { workers, ..reap::take_back(&mut held).await? })
+        // First, since a row that they hold locked could not be taken back.
+        if let Err(error) = reap::terminate(&mut held, &gone, self.connections.connector().instance()).await {
+            tracing::debug!(%error, "the connections of lost workers could not be closed; they end by themselves");
+            held = self.patient().await?;
+        }
+        Ok(Reaped { workers: gone.workers, ..reap::take_back(&mut held).await? })
     }
 
     async fn prune(&self, retention: &Retention) -> Result<Pruned> {
@@ -304,8 +308,10 @@ mod tests {
             ),
             ("job", reads::JOB, "uuid, text", format!("{id}, 'default'")),
         ] {
-            held.single(Origin::Offload, format!("PREPARE {name} ({types}) AS {statement}")).await.expect("prepared");
-            let explain = format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) EXECUTE {name} ({arguments})");
+            held.single(Origin::Offload, format!("PREPARE hot_{name} ({types}) AS {statement}"))
+                .await
+                .expect("prepared");
+            let explain = format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) EXECUTE hot_{name} ({arguments})");
             let rows = held.rows(sqlx::query(AssertSqlSafe(explain)).persistent(false)).await.expect("explained");
             let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
             let scans: Vec<_> =

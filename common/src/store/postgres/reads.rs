@@ -87,8 +87,8 @@ fn visible(state: State) -> &'static str {
     match state {
         State::Scheduled => " AND j.state = 'scheduled' AND (j.run_at > statement_timestamp() OR j.attempt > 0)",
         State::Queued => {
-            " AND j.state IN ('queued', 'scheduled')
-              AND (j.state = 'queued' OR (j.run_at <= statement_timestamp() AND j.attempt = 0))"
+            " AND (j.state = 'queued'
+                   OR (j.state = 'scheduled' AND j.run_at <= statement_timestamp() AND j.attempt = 0))"
         }
         State::Running => " AND j.state = 'running'",
         State::Succeeded => " AND j.state = 'succeeded'",

@@ -27,7 +27,7 @@ const PAGE: i64 = 1000;
 /// owner has come back.
 macro_rules! lock_is_free {
     () => {
-        "(pg_postmaster_start_time() < statement_timestamp() - $1 * interval '0.5 microseconds'
+        "(pg_postmaster_start_time() < statement_timestamp() - $1 / 2 * interval '1 microsecond'
      AND w.lock_key <> ALL (ARRAY(
         SELECT l.objid::bigint FROM pg_locks l
         WHERE l.locktype = 'advisory' AND l.classid = 16716973 AND l.objsubid = 2 AND l.granted
@@ -102,35 +102,42 @@ impl Sightings {
     }
 }
 
-/// Marks workers that are gone; answers which. `own` is the name of this process, which is not.
-pub(super) async fn mark(line: &mut Line, sightings: &Sightings, lease: Duration, own: &str) -> Result<Vec<WorkerId>> {
+/// Workers that were newly found gone, and the names of their processes.
+#[derive(Default)]
+pub(super) struct Gone {
+    pub(super) workers: Vec<WorkerId>,
+    instances: Vec<String>,
+}
+
+/// Marks workers that are gone.
+pub(super) async fn mark(line: &mut Line, sightings: &Sightings, lease: Duration) -> Result<Gone> {
     let lease = microseconds(lease);
     let rows = line.rows(sqlx::query(SUSPECTS).bind(lease)).await?;
-    let (mut gone, mut free) = (Vec::new(), Vec::new());
+    let (mut suspects, mut free) = (Vec::new(), Vec::new());
     for row in &rows {
-        let list = if get(row, "silent")? { &mut gone } else { &mut free };
+        let list = if get(row, "silent")? { &mut suspects } else { &mut free };
         list.push(get::<Uuid>(row, "id")?);
     }
-    gone.extend(sightings.see(&free, clock::instant()));
-    if gone.is_empty() {
-        return Ok(Vec::new());
+    suspects.extend(sightings.see(&free, clock::instant()));
+    let mut gone = Gone::default();
+    if suspects.is_empty() {
+        return Ok(gone);
     }
+    for row in &line.rows(sqlx::query(MARK).bind(lease).bind(suspects)).await? {
+        gone.workers.push(WorkerId(get(row, "id")?));
+        gone.instances.push(get(row, "application_name")?);
+    }
+    Ok(gone)
+}
 
-    let rows = line.rows(sqlx::query(MARK).bind(lease).bind(gone)).await?;
-    let mut marked = Vec::with_capacity(rows.len());
-    let mut instances = Vec::with_capacity(rows.len());
-    for row in &rows {
-        marked.push(WorkerId(get(row, "id")?));
-        instances.push(get::<String>(row, "application_name")?);
+/// Closes the connections of processes that are gone. `own` is the name of this one: its former life may be among them,
+/// but it lives on under another id, and with these connections.
+pub(super) async fn terminate(line: &mut Line, gone: &Gone, own: &str) -> Result<()> {
+    let instances: Vec<String> = gone.instances.iter().filter(|instance| *instance != own).cloned().collect();
+    if !instances.is_empty() {
+        line.rows(sqlx::query(TERMINATE).bind(instances)).await?;
     }
-    // A process whose former life was reaped lives on under another id, and with these connections.
-    instances.retain(|instance| instance != own);
-    if !instances.is_empty()
-        && let Err(error) = line.rows(sqlx::query(TERMINATE).bind(instances)).await
-    {
-        tracing::debug!(%error, "the connections of lost workers could not be closed; they end by themselves");
-    }
-    Ok(marked)
+    Ok(())
 }
 
 /// A running row without a worker.

@@ -63,6 +63,7 @@ struct SessionLine {
 /// Joins; see [`crate::store::Store::join`].
 pub(super) async fn join(connector: &Connector, info: &WorkerInfo) -> Result<PostgresSession> {
     let worker = WorkerId::new();
+    let connector = connector.impatient();
     let mut line = connector.connect("session").await?;
     let row = line.row(sqlx::query(NEXT_KEY)).await?.ok_or_else(no_answer)?;
     let key = get(&row, "key")?;
@@ -87,7 +88,7 @@ pub(super) async fn join(connector: &Connector, info: &WorkerInfo) -> Result<Pos
         .bind(names)
         .bind(specs);
     line.line.execute(statement).await?;
-    Ok(PostgresSession { worker, key, connector: connector.clone(), line: Some(line) })
+    Ok(PostgresSession { worker, key, connector, line: Some(line) })
 }
 
 fn no_answer() -> Error {
