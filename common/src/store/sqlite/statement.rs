@@ -45,14 +45,14 @@ pub(super) fn check(sql: &str, arguments: usize) -> Result<Statement> {
             _ => {}
         }
     }
-    let writes = |token: &Token| {
-        matches!(token, Token::Word(word) if ["insert", "update", "delete", "replace"]
-            .iter()
-            .any(|verb| word.eq_ignore_ascii_case(verb)))
-    };
     let changes_rows = match first.as_str() {
         "insert" | "update" | "delete" | "replace" => true,
-        "with" => tokens.iter().any(writes),
+        // `replace` is a function, too, but not before `into`.
+        "with" => (0..tokens.len()).any(|n| match word(n).as_str() {
+            "insert" | "update" | "delete" => true,
+            "replace" => word(n + 1) == "into",
+            _ => false,
+        }),
         _ => false,
     };
     Ok(Statement { changes_rows })
@@ -148,7 +148,8 @@ mod tests {
             ("  -- a comment; COMMIT\n UPDATE orders SET n = n + 1 WHERE id = $1;", true),
             ("delete from \"the orders\"", true),
             ("WITH old AS (SELECT 1) DELETE FROM orders WHERE id IN old", true),
-            ("WITH old AS (SELECT 1) SELECT * FROM old", false),
+            ("WITH old AS (SELECT replace('a', 'a', 'b')) SELECT * FROM old", false),
+            ("WITH new AS (SELECT 1) REPLACE INTO orders SELECT * FROM new", true),
             ("/* ; */ SELECT my_offload_count FROM t", false),
             ("CREATE TABLE IF NOT EXISTS orders (id INTEGER)", false),
             ("CREATE UNIQUE INDEX i ON orders (id)", false),

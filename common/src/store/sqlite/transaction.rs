@@ -46,7 +46,7 @@ pub(super) struct Transaction {
     /// How many of the steps are in place on the writer, if it is still as this transaction left it.
     done: usize,
     spool: Option<SqliteConnection>,
-    /// A step failed; as in PostgreSQL, nothing can follow.
+    /// A step failed or is under way; as in PostgreSQL, nothing can follow a failed one.
     failed: bool,
 }
 
@@ -69,13 +69,17 @@ pub(super) async fn begin(writer: Arc<Writer>, readers: &SqlitePool, lease: &Lea
 }
 
 impl Transaction {
+    /// Begins a step: it counts as failed until it is done, also when its future is dropped in the middle.
+    fn step(&mut self) -> store::Result<()> {
+        if std::mem::replace(&mut self.failed, true) {
+            return Err(Error::Rejected("an earlier step of this transaction failed".to_owned()));
+        }
+        Ok(())
+    }
+
     /// The writer, with every step in place.
     async fn resume(&mut self) -> Result<Turn> {
-        if self.failed {
-            return Err(Error::Rejected("an earlier step of this transaction failed".to_owned()).into());
-        }
-        // Until the step succeeds, which dropping the future in the middle is not.
-        self.failed = true;
+        self.step()?;
         let mut turn = match self.writer.unpark(self.owner) {
             Some(turn) => turn,
             None => {
@@ -205,10 +209,7 @@ impl store::Transaction for Transaction {
         columns: &[Column],
         rows: Vec<Vec<Option<String>>>,
     ) -> store::Result<u64> {
-        if self.failed {
-            return Err(Error::Rejected("an earlier step of this transaction failed".to_owned()));
-        }
-        self.failed = true;
+        self.step()?;
         statement::not_reserved(&table.table)?;
         let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
         let values: Vec<String> = (0..columns.len()).map(|n| format!("value ->> {n}")).collect();
