@@ -10,6 +10,7 @@ use crate::exit;
 const EXAMPLES: &str = "\
 Examples:
   offload                                    start the embedded backend (the same as `offload dev`)
+  offload demo                               see it work, on sample files
   offload submit echo '{\"value\": 1}' --wait  run a job, and print what it came to
   offload list --state failed                what went wrong lately";
 
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Bring the database's schema up to date (needs DATABASE_URL)
     Migrate(MigrateArgs),
+    /// Run every kind of job on sample files, and show what comes of it
+    Demo(DemoArgs),
     /// Submit a job
     Submit(SubmitArgs),
     /// Show a job
@@ -101,6 +104,21 @@ pub(crate) struct MigrateArgs {
     /// Wait this long for a database that is not there yet
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) wait: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// How many images to make thumbnails of
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) images: usize,
+
+    /// Where its data and its output go [default: a new folder in .offload]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Stay up afterwards, and print the address
+    #[arg(long)]
+    pub(crate) keep: bool,
 }
 
 /// Which server a client command talks to.

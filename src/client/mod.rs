@@ -9,8 +9,9 @@ mod wait;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use offload_common::RawJson;
-use offload_common::job::JobId;
+use offload_common::job::{FileId, JobId};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LINK};
 use reqwest::{Body, Method, RequestBuilder, Response, Url};
 use serde::Deserialize;
@@ -125,6 +126,13 @@ impl Client {
     /// Uploads a file.
     pub(crate) async fn upload(&self, content_type: &str, content: impl Into<Body>) -> Result<Answer<FileView>> {
         self.json(self.request(Method::POST, "v1/files")?.header(CONTENT_TYPE, content_type).body(content)).await
+    }
+
+    /// Downloads a file, in pieces.
+    pub(crate) async fn download(&self, id: FileId) -> Result<impl Stream<Item = Result<Bytes>> + use<>> {
+        let response = self.send(self.request(Method::GET, &format!("v1/files/{id}"))?).await?;
+        let server = self.server.clone();
+        Ok(response.bytes_stream().map(move |piece| piece.map_err(|error| ClientError::transport(&server, error))))
     }
 
     /// Whether the server is ready to take jobs.

@@ -3,6 +3,7 @@
 mod api;
 mod cancel;
 mod config;
+mod demo;
 mod dev;
 mod health;
 mod kinds;
@@ -32,6 +33,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Api(args) => api::run(file, args).await,
         Command::Worker(args) => worker::run(file, args).await,
         Command::Migrate(args) => migrate::run(file, args).await,
+        Command::Demo(args) => demo::run(args).await,
         Command::Openapi => openapi::run(file),
         Command::Config(args) => config::run(file, args),
         Command::Submit(args) => submit::run(args).await,

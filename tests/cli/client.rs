@@ -75,7 +75,7 @@ fn problems_are_told_with_every_pointer() {
     assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{ran:?}");
     assert!(ran.err.contains("(422)") && ran.err.contains("\n  /payload/sleep_seconds: "), "{}", ran.err);
     let unknown = server.run(&["submit", "no.such.kind"]);
-    assert!(unknown.err.contains("/kind") && unknown.err.contains("http.call"), "{}", unknown.err);
+    assert!(unknown.err.contains("/kind") && unknown.err.contains("image.transform"), "{}", unknown.err);
     let missing = server.run(&["status", "01890000-0000-7000-8000-000000000000"]);
     assert_eq!(missing.code, Some(1), "{missing:?}");
 }
@@ -91,7 +91,7 @@ fn the_same_key_gives_the_same_job() {
 #[test]
 fn kinds_are_listed() {
     let ran = Server::dev().run(&["kinds"]);
-    for kind in ["echo", "http.call", "table.import"] {
+    for kind in ["echo", "http.call", "image.transform", "table.import"] {
         assert!(ran.out.lines().any(|line| line.starts_with(kind)), "{kind} is not in {}", ran.out);
     }
 }

@@ -2,6 +2,7 @@
 
 mod client;
 mod configuration;
+mod demo;
 mod help;
 mod program;
 mod server;

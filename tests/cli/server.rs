@@ -79,6 +79,23 @@ fn a_second_signal_hands_running_jobs_back_without_spending_an_attempt() {
 }
 
 #[test]
+fn api_and_worker_start_without_their_services_and_end_when_told() {
+    // Nothing listens on port 1.
+    let services = [("DATABASE_URL", "postgres://127.0.0.1:1/d"), ("AMQP_URL", "amqp://127.0.0.1:1/%2f")];
+    for role in ["api", "worker"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = offload(folder.path(), &[role, "--listen", "127.0.0.1:0"]);
+        command.envs(services).env("OFFLOAD_LOG", "off");
+        let server = Server::start(command, folder);
+        let ran = server.run(&["health"]);
+        assert_eq!(ran.code, Some(69), "{role}: {ran:?}");
+        assert!(ran.err.contains("(503)"), "{role}: {}", ran.err);
+        server.signal(Signal::TERM);
+        assert_eq!(server.ended().code(), Some(0), "{role}");
+    }
+}
+
+#[test]
 fn the_document_needs_no_server_and_knows_configured_kinds() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("offload.toml"), "[kinds.\"my.kind\"]\ncommand = ['x']\n").expect("written");
