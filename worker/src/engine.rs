@@ -38,6 +38,8 @@ pub(crate) struct Engine {
     pub(crate) ack_after: Duration,
     /// Wakes the promoter: something is due sooner than it may think.
     pub(crate) promote: Arc<Notify>,
+    /// Wakes the stealer: a stolen run has ended, and where it came from there may be more.
+    pub(crate) steal: Arc<Notify>,
     /// Wakes the reaper: a worker may be gone.
     pub(crate) reap: Arc<Notify>,
 }

@@ -44,6 +44,9 @@ pub(crate) async fn execute(engine: Arc<Engine>, job: Candidate, kind: Arc<dyn A
     let settled = settled.instrument(span).await;
     // From here on the same message, if it comes again, is judged by the row.
     engine.runs.leave(&run);
+    if run.stolen {
+        engine.steal.notify_one();
+    }
     match (settled, run.take_receipt()) {
         (Settled::Done, Some(receipt)) => receipt.done(),
         // Dropped: given back.

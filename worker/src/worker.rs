@@ -109,9 +109,10 @@ impl Worker {
             tasks: TaskTracker::new(),
             ack_after: Duration::from_secs_f64(parts.config.ack_after_seconds),
             promote: Arc::new(Notify::new()),
+            steal: Arc::new(Notify::new()),
             reap: Arc::new(Notify::new()),
         };
-        let inbox = Arc::new(Inbox::new(slots.div_ceil(2), clock::instant()));
+        let inbox = Arc::new(Inbox::new(prefetch(&parts.config).into(), clock::instant()));
         Self { engine: Arc::new(engine), inbox, loops: Loops::default(), draining: CancellationToken::new(), parts }
     }
 
@@ -185,15 +186,14 @@ impl Worker {
             queues: parts.queues.clone(),
             patience: Duration::from_secs_f64(parts.config.steal_after_seconds),
         };
-        loops.start(stealer, Arc::default());
+        loops.start(stealer, engine.steal.clone());
         loops.start(Pruner { store, files: parts.files.clone(), retention: parts.retention }, Arc::default());
     }
 
     /// Starts to consume and to start jobs.
     async fn work(&self) -> Work {
         let lanes: Vec<Lane> = self.parts.queues.iter().flat_map(|queue| lanes_of(queue)).collect();
-        let prefetch = u16::try_from(self.parts.config.slots).unwrap_or(u16::MAX);
-        let consumer = self.parts.broker.consume(&lanes, prefetch).await;
+        let consumer = self.parts.broker.consume(&lanes, prefetch(&self.parts.config)).await;
         let receiver = tokio::spawn({
             let (engine, inbox, draining) = (self.engine.clone(), self.inbox.clone(), self.draining.clone());
             async move { receive(consumer, &inbox, &engine.runs, &draining).await }
@@ -249,6 +249,11 @@ impl Worker {
 struct Work {
     receiver: JoinHandle<Box<dyn Consumer>>,
     starter: JoinHandle<()>,
+}
+
+/// Deliveries that a lane may have unsettled: what waits here keeps others waiting, so no more than there are slots.
+fn prefetch(config: &WorkerConfig) -> u16 {
+    u16::try_from(config.slots).unwrap_or(u16::MAX)
 }
 
 fn lanes_of(queue: &str) -> impl Iterator<Item = Lane> {

@@ -44,7 +44,8 @@ pub(crate) async fn receive(
 }
 
 fn take_in(delivery: Delivery, consumer: &dyn Consumer, inbox: &Inbox, runs: &Runs) {
-    let receipts = Receipt::split(consumer.settle(), delivery.tag, delivery.pointers.len());
+    let unsettled = inbox.unsettled(&delivery.lane);
+    let receipts = Receipt::split(consumer.settle(), delivery.tag, delivery.pointers.len(), unsettled);
     for (pointer, receipt) in delivery.pointers.into_iter().zip(receipts) {
         let (lane, redelivered) = (delivery.lane.clone(), delivery.redelivered);
         let ticket = Ticket { lane, pointer, redelivered, arrived: clock::instant(), receipt };

@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use offload_common::clock;
 use offload_common::job::Lane;
 use offload_common::store::Pointer;
 use tokio::sync::Notify;
 
+use super::arrivals::Arrivals;
 use super::lanes::Lanes;
-use super::{Arrivals, Receipt};
+use super::receipt::{Receipt, Unsettled};
 
 // A message that waited this long in the process is stale: another worker may have stolen its job meanwhile.
 const FRESH: Duration = Duration::from_secs(1);
@@ -50,9 +52,10 @@ struct Waiting {
 }
 
 impl Inbox {
-    /// An empty one that parks `most_parked` suspects.
-    pub(crate) fn new(most_parked: usize, now: Instant) -> Self {
-        let waiting = Waiting { lanes: Lanes::new(), parked: VecDeque::new(), arrivals: Arrivals::new(now) };
+    /// An empty one, for lanes that have at most `prefetch` deliveries unsettled. It parks at most half as many suspects.
+    pub(crate) fn new(prefetch: usize, now: Instant) -> Self {
+        let most_parked = prefetch.div_ceil(2);
+        let waiting = Waiting { lanes: Lanes::new(), parked: VecDeque::new(), arrivals: Arrivals::new(prefetch, now) };
         Self { waiting: Mutex::new(waiting), arrived: Notify::new(), most_parked }
     }
 
@@ -128,16 +131,21 @@ impl Inbox {
         waiting.parked.clear();
     }
 
+    /// What the unsettled deliveries of a lane are counted by.
+    pub(crate) fn unsettled(&self, lane: &Lane) -> Unsettled {
+        self.lock().arrivals.unsettled(lane)
+    }
+
     /// How old a queued row must be for its message to have been lost, as [`Arrivals::lost_after`]. `None` also while
-    /// something waits here, or `free_slots` is zero: then the silence may be our own.
-    pub(crate) fn lost_after(&self, patience: Duration, free_slots: usize) -> Option<Duration> {
-        let now = offload_common::clock::instant();
+    /// something waits here.
+    pub(crate) fn lost_after(&self, patience: Duration) -> Option<Duration> {
+        let now = clock::instant();
         let mut waiting = self.lock();
-        if free_slots == 0 || !waiting.lanes.is_empty() {
+        if !waiting.lanes.is_empty() {
             waiting.arrivals.busy(now);
             return None;
         }
-        waiting.arrivals.lost_after(patience, now, offload_common::clock::now())
+        waiting.arrivals.lost_after(patience, now, clock::now())
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

@@ -7,7 +7,6 @@ mod inbox;
 mod lanes;
 mod receipt;
 
-pub(crate) use arrivals::Arrivals;
 pub(crate) use consumer::receive;
 pub(crate) use inbox::{Inbox, Ticket};
 pub(crate) use receipt::Receipt;

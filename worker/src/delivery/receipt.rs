@@ -15,12 +15,29 @@ struct Parcel {
     settle: Arc<dyn Settle>,
     tag: Tag,
     open: AtomicUsize,
+    _unsettled: Unsettled,
+}
+
+/// Counts the unsettled deliveries of a lane: each holds a clone.
+#[derive(Clone, Default)]
+pub(crate) struct Unsettled(Arc<()>);
+
+impl Unsettled {
+    /// How many there are, given the one that is counted by.
+    pub(crate) fn count(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
 }
 
 impl Receipt {
-    /// One receipt for each of the `pointers` of a delivery.
-    pub(crate) fn split(settle: Arc<dyn Settle>, tag: Tag, pointers: usize) -> impl Iterator<Item = Receipt> {
-        let parcel = Arc::new(Parcel { settle, tag, open: AtomicUsize::new(pointers) });
+    /// One receipt for each of the `pointers` of a delivery. It counts as `unsettled` until then.
+    pub(crate) fn split(
+        settle: Arc<dyn Settle>,
+        tag: Tag,
+        pointers: usize,
+        unsettled: Unsettled,
+    ) -> impl Iterator<Item = Receipt> {
+        let parcel = Arc::new(Parcel { settle, tag, open: AtomicUsize::new(pointers), _unsettled: unsettled });
         std::iter::repeat_n(parcel, pointers).map(Receipt)
     }
 
@@ -63,7 +80,7 @@ mod tests {
     #[test]
     fn a_delivery_is_acknowledged_once_its_last_pointer_is_done() {
         let log = Arc::new(Log::default());
-        let mut receipts: Vec<_> = Receipt::split(log.clone(), TAG, 3).collect();
+        let mut receipts: Vec<_> = Receipt::split(log.clone(), TAG, 3, Unsettled::default()).collect();
         receipts.pop().unwrap().done();
         receipts.pop().unwrap().done();
         assert!(log.0.lock().unwrap().is_empty());
@@ -74,17 +91,20 @@ mod tests {
     #[test]
     fn one_pointer_that_is_given_back_gives_its_delivery_back() {
         let log = Arc::new(Log::default());
-        let mut receipts: Vec<_> = Receipt::split(log.clone(), TAG, 2).collect();
+        let unsettled = Unsettled::default();
+        let mut receipts: Vec<_> = Receipt::split(log.clone(), TAG, 2, unsettled.clone()).collect();
         drop(receipts.pop());
         assert!(log.0.lock().unwrap().is_empty());
+        assert_eq!(unsettled.count(), 1);
         receipts.pop().unwrap().done();
+        assert_eq!(unsettled.count(), 0);
         assert_eq!(*log.0.lock().unwrap(), ["requeue"]);
     }
 
     #[test]
     fn an_empty_parcel_is_acknowledged() {
         let log = Arc::new(Log::default());
-        assert_eq!(Receipt::split(log.clone(), TAG, 0).count(), 0);
+        assert_eq!(Receipt::split(log.clone(), TAG, 0, Unsettled::default()).count(), 0);
         assert_eq!(*log.0.lock().unwrap(), ["ack"]);
     }
 }

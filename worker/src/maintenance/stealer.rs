@@ -29,15 +29,14 @@ impl Reconcile for Stealer {
     async fn run_once(&self) -> store::Result<Duration> {
         let rest = self.patience / 2;
         let engine = &self.engine;
-        let Some(older_than) = self.inbox.lost_after(self.patience, engine.slots.available_permits()) else {
-            return Ok(rest);
-        };
+        let Some(older_than) = self.inbox.lost_after(self.patience) else { return Ok(rest) };
         let Standing::Member(membership) = engine.runs.standing() else { return Ok(rest) };
         // What is stolen is claimed as it starts: its slots are held before it is looked for.
         let mut suspect = engine.suspects.clone().try_acquire_owned().ok();
         let free = std::iter::from_fn(|| engine.slots.clone().try_acquire_owned().ok());
         let slots: Vec<_> = free.take(engine.slots.available_permits()).collect();
         if slots.is_empty() {
+            // The end of a stolen run wakes this loop.
             return Ok(rest);
         }
         let steal = Steal {

@@ -37,6 +37,8 @@ pub(crate) struct Run {
     pub(crate) stop: Stop,
     /// What the handler says.
     pub(crate) reports: Reports,
+    /// Whether no message brought it.
+    pub(crate) stolen: bool,
     phase: watch::Sender<Phase>,
     claim_wanted: AtomicBool,
     receipt: Mutex<Option<Receipt>>,
@@ -66,6 +68,7 @@ impl Run {
             started: clock::instant(),
             stop: Stop::new(),
             reports: Reports::default(),
+            stolen: receipt.is_none(),
             phase: watch::Sender::new(phase),
             claim_wanted: AtomicBool::new(false),
             receipt: Mutex::new(receipt),

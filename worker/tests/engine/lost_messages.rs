@@ -13,7 +13,8 @@ use crate::engine::support::{Bench, kind, numbered};
 async fn jobs_whose_messages_were_lost_are_stolen() {
     let bench = Bench::new().await;
     let mut ids = Vec::new();
-    for n in 0..30 {
+    // Many times the slots: what is stolen is replaced by more as it ends.
+    for n in 0..200 {
         ids.push(bench.accept(numbered(n)).await.expect("queued").pointer.id);
     }
     let _worker = bench.worker(&[kind(Effects::Repeatable, |_, n| Box::pin(async move { Ok(n) }))]);
