@@ -153,3 +153,82 @@ impl Inbox {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use offload_common::broker::{Settle, Tag};
+    use offload_common::job::{JobId, Priority};
+    use std::sync::Arc;
+    use tokio::sync::mpsc;
+
+    /// Tells which deliveries were given back.
+    struct Returned(mpsc::UnboundedSender<u64>);
+
+    impl Settle for Returned {
+        fn ack(&self, tag: Tag) {
+            panic!("{tag:?} was not done");
+        }
+
+        fn requeue(&self, tag: Tag) {
+            // The test may be over.
+            let _ = self.0.send(tag.number);
+        }
+    }
+
+    fn ticket(inbox: &Inbox, settle: &Arc<Returned>, number: u64) -> Ticket {
+        let lane = Lane { queue: "default".into(), priority: Priority::Normal };
+        let tag = Tag { generation: 1, number };
+        let receipt = Receipt::split(settle.clone(), tag, 1, inbox.unsettled(&lane)).next().expect("one");
+        let pointer = Pointer { id: JobId::new(), epoch: number as i64, queued_at: 0 };
+        Ticket { lane, pointer, redelivered: false, arrived: clock::instant(), receipt }
+    }
+
+    fn inbox() -> (Inbox, Arc<Returned>, mpsc::UnboundedReceiver<u64>) {
+        let (tell, returned) = mpsc::unbounded_channel();
+        (Inbox::new(4, clock::instant()), Arc::new(Returned(tell)), returned)
+    }
+
+    #[tokio::test]
+    async fn an_arrival_wakes_whoever_waits_and_order_holds() {
+        let (inbox, settle, _returned) = inbox();
+        let arrive = async {
+            inbox.receive(ticket(&inbox, &settle, 1));
+            inbox.receive(ticket(&inbox, &settle, 2));
+        };
+        tokio::join!(inbox.ready(), arrive);
+        let first = inbox.take().expect("there");
+        assert_eq!((first.pointer.epoch, inbox.len()), (1, 1));
+        inbox.put_back(vec![first]);
+        let order: Vec<_> = std::iter::from_fn(|| inbox.take()).map(|ticket| ticket.pointer.epoch).collect();
+        assert_eq!(order, [1, 2]);
+    }
+
+    #[test]
+    fn suspects_are_parked_in_order_and_only_so_many() {
+        let (inbox, settle, _returned) = inbox();
+        for number in 1..=2 {
+            assert!(inbox.park(ticket(&inbox, &settle, number)).is_ok());
+        }
+        assert!(inbox.park(ticket(&inbox, &settle, 3)).is_err(), "half of the prefetch");
+        assert!(inbox.has_parked() && inbox.take().is_none());
+        assert_eq!(inbox.unpark().map(|ticket| ticket.pointer.epoch), Some(1));
+    }
+
+    #[test]
+    fn clearing_gives_everything_back() {
+        let (inbox, settle, mut returned) = inbox();
+        inbox.receive(ticket(&inbox, &settle, 1));
+        assert!(inbox.park(ticket(&inbox, &settle, 2)).is_ok());
+        inbox.clear();
+        assert_eq!((inbox.len(), returned.try_recv(), returned.try_recv()), (0, Ok(1), Ok(2)));
+    }
+
+    #[test]
+    fn nothing_is_taken_for_lost_while_something_waits_here() {
+        let (inbox, settle, _returned) = inbox();
+        assert_eq!(inbox.lost_after(Duration::ZERO), Some(Duration::ZERO));
+        inbox.receive(ticket(&inbox, &settle, 1));
+        assert_eq!(inbox.lost_after(Duration::ZERO), None);
+    }
+}
