@@ -9,6 +9,7 @@ mod finishing;
 mod lost_messages;
 mod probes;
 mod reports;
+mod shipped;
 mod support;
 mod suspects;
 mod transactions;

@@ -143,7 +143,7 @@ async fn read(job: &Context, id: FileId) -> Result<Vec<u8>, JobError> {
     }
     let mut file = Vec::with_capacity(length as usize);
     let mut content = job.read_file(id).await?;
-    while let Some(piece) = content.try_next().await.map_err(|error| JobError::retry("storage", error))? {
+    while let Some(piece) = content.try_next().await.map_err(|error| JobError::retry("storage_unavailable", error))? {
         file.extend_from_slice(&piece);
     }
     Ok(file)

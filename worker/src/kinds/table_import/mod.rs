@@ -128,7 +128,9 @@ impl JobKind for TableImport {
         let mut reader = Reader::new(payload.format, payload.delimiter.map(Delimiter::byte));
         let mut import = Import { job, payload: &payload, table, rows: None, inserted: 0 };
         let mut read = 0;
-        while let Some(piece) = content.try_next().await.map_err(|error| JobError::retry("storage", error))? {
+        while let Some(piece) =
+            content.try_next().await.map_err(|error| JobError::retry("storage_unavailable", error))?
+        {
             read += piece.len() as u64;
             import.take(reader.push(&piece)).await?;
             job.progress(read as f64 / length.max(1) as f64, format!("{} rows", import.inserted));
@@ -171,12 +173,12 @@ impl Import<'_> {
         let declared = self.payload.columns.as_deref();
         let head = layout::head(&content, declared)?;
         let mut transaction = self.job.transaction().await?;
-        let mut there = transaction.columns(&self.table).await.map_err(database)?;
+        let mut there = transaction.columns(&self.table).await?;
         if there.is_none() && self.payload.create {
             let columns = layout::to_create(&head, declared)?;
-            transaction.create_table(&self.table, &columns).await.map_err(database)?;
+            transaction.create_table(&self.table, &columns).await?;
             // Others may have created it, in another shape, at the same moment.
-            there = transaction.columns(&self.table).await.map_err(database)?;
+            there = transaction.columns(&self.table).await?;
         }
         let absent = || JobError::fail("table_not_found", format!("there is no table `{}`", self.payload.table));
         let mut rows = Rows::new(layout::fit(&head, declared, &there.ok_or_else(absent)?)?);
@@ -199,7 +201,7 @@ impl Import<'_> {
             store::Error::Rejected(why) => {
                 JobError::fail("database_rejected", format!("among the rows of lines {from} to {to}: {why}"))
             }
-            other => database(other),
+            other => other.into(),
         })?;
         Ok(())
     }
@@ -212,13 +214,6 @@ impl Import<'_> {
                 self.insert().await
             }
         }
-    }
-}
-
-fn database(error: store::Error) -> JobError {
-    match error {
-        store::Error::Unavailable(_) | store::Error::NotMigrated(_) => JobError::retry("database_unavailable", error),
-        store::Error::Rejected(_) | store::Error::Corrupt(_) => JobError::fail("database_rejected", error),
     }
 }
 
