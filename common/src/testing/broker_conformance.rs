@@ -365,12 +365,14 @@ pub async fn ten_thousand_arrive_exactly_once<H: BrokerHarness>(harness: &H) {
     const COUNT: i64 = 10_000;
     let broker = harness.broker();
     up(&*broker).await;
+    let mut consumer = broker.consume(&[lane(Priority::Normal)], 200).await;
+    // A queue that is being made may still refuse messages.
+    assert_eq!(consumer.next().await, Some(Event::Connected));
     let publishing = async {
         let rounds = (0..COUNT / 500).map(|round| publish(&*broker, Priority::Normal, round * 500..(round + 1) * 500));
         join_all(rounds).await;
     };
     let consuming = async {
-        let mut consumer = broker.consume(&[lane(Priority::Normal)], 200).await;
         let settle = consumer.settle();
         let mut seen = HashSet::new();
         while seen.len() < COUNT as usize {

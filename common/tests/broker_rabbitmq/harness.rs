@@ -11,6 +11,7 @@ use offload_common::broker::rabbitmq::RabbitBroker;
 use offload_common::config::{BrokerConfig, QueueType};
 use offload_common::job::{JobId, Priority};
 use offload_common::testing::Proxy;
+use tokio::runtime::{Builder, Runtime};
 
 /// A broker with names of its own, behind a proxy, and a direct connection beside it to look and to clean up.
 pub(crate) struct Rabbit {
@@ -18,10 +19,17 @@ pub(crate) struct Rabbit {
     pub(crate) proxy: Proxy,
     pub(crate) config: BrokerConfig,
     pub(crate) admin: Connection,
+    /// The broker's own, so that its tasks can be counted.
+    runtime: Runtime,
 }
 
 impl Rabbit {
     pub(crate) async fn start(queue_type: QueueType) -> Self {
+        Self::start_with(queue_type, "").await
+    }
+
+    /// With parameters for the URL.
+    pub(crate) async fn start_with(queue_type: QueueType, query: &str) -> Self {
         let direct = std::env::var("OFFLOAD_TEST_AMQP_URL")
             .expect("OFFLOAD_TEST_AMQP_URL names a RabbitMQ to test against; run `scripts/test`, which sets it");
         let mut url: url::Url = direct.parse().expect("OFFLOAD_TEST_AMQP_URL is a URL");
@@ -30,8 +38,7 @@ impl Rabbit {
         let proxy = Proxy::start(target).await;
         url.set_host(Some("127.0.0.1")).expect("a host can be set");
         url.set_port(Some(proxy.addr().port())).expect("a port can be set");
-        // A dead connection is noticed, and its remains are cleared away, in two seconds.
-        url.set_query(Some("heartbeat=1&connection_timeout=2000"));
+        url.set_query(Some(query));
         let config = BrokerConfig {
             url: None,
             prefix: format!("offload_test_{}", JobId::new()),
@@ -39,8 +46,17 @@ impl Rabbit {
             publish_timeout_seconds: 10.0,
         };
         let admin = Connection::connect(&direct, ConnectionProperties::default()).await.expect("RabbitMQ answers");
-        let broker = Arc::new(RabbitBroker::open(&config, url.as_str(), "test").expect("a valid configuration"));
-        Self { broker, proxy, config, admin }
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let broker = {
+            let _inside = runtime.enter();
+            Arc::new(RabbitBroker::open(&config, url.as_str(), "test").expect("a valid configuration"))
+        };
+        Self { broker, proxy, config, admin, runtime }
+    }
+
+    /// How many tasks the broker has: its own, and those of its connections.
+    pub(crate) fn tasks(&self) -> usize {
+        self.runtime.metrics().num_alive_tasks()
     }
 
     /// The name of a lane's queue.
@@ -69,9 +85,10 @@ impl Rabbit {
 
     /// Closes the broker and removes what it declared.
     pub(crate) async fn finish(self) {
-        self.broker.close(Duration::from_secs(5)).await;
         let channel = self.channel().await;
         let lanes = Priority::ALL.map(|priority| self.queue(priority));
+        self.broker.close(Duration::from_secs(5)).await;
+        self.runtime.shutdown_background();
         for queue in lanes.into_iter().chain([format!("{}.parked", self.config.prefix)]) {
             channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
         }

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// A connection that comes back.
 pub(super) struct Link {
-    state: watch::Receiver<State>,
+    state: Arc<watch::Sender<State>>,
     close: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -32,6 +32,13 @@ pub(super) struct Link {
 struct State {
     live: Option<Arc<Live>>,
     health: Health,
+}
+
+impl State {
+    /// For good.
+    fn closed() -> Self {
+        Self { live: None, health: Health::Down("it is closed".into()) }
+    }
 }
 
 /// What happens to a connection.
@@ -57,9 +64,9 @@ fn after(change: &Change, before: &Health, connected: bool) -> Health {
 impl Link {
     /// Starts connecting, and goes on until closed. `name` is what the broker's own tools show.
     pub(super) fn open(address: Address, name: String) -> Self {
-        let (sender, state) = watch::channel(State { live: None, health: Health::Down("not connected yet".into()) });
-        let close = CancellationToken::new();
-        let task = tokio::spawn(keep_up(address, name, sender, close.clone()));
+        let state = State { live: None, health: Health::Down("not connected yet".into()) };
+        let (state, close) = (Arc::new(watch::Sender::new(state)), CancellationToken::new());
+        let task = tokio::spawn(keep_up(address, name, state.clone(), close.clone()));
         Self { state, close, task }
     }
 
@@ -79,7 +86,7 @@ impl Link {
 
     /// Waits until publishing makes no sense, and answers why.
     pub(super) async fn unpublishable(&self) -> String {
-        let mut state = self.state.clone();
+        let mut state = self.state.subscribe();
         match state.wait_for(|state| state.health != Health::Up).await.map(|state| state.health.clone()) {
             Ok(Health::Down(why)) => why,
             Ok(Health::Up) | Err(_) => "closed".into(),
@@ -87,7 +94,7 @@ impl Link {
     }
 
     async fn wait(&self, condition: impl Fn(&State) -> bool) -> Arc<Live> {
-        let mut state = self.state.clone();
+        let mut state = self.state.subscribe();
         let found = state.wait_for(condition).await.ok().and_then(|state| state.live.clone());
         match found {
             Some(live) => live,
@@ -99,12 +106,11 @@ impl Link {
     /// Says goodbye to the broker; hangs up where that takes longer than `patience`.
     pub(super) async fn close(&self, patience: Duration) {
         self.close.cancel();
-        let mut state = self.state.clone();
-        // An error means that the task has ended, which is what is waited for.
-        let ended = async { while state.changed().await.is_ok() {} };
-        if tokio::time::timeout(patience, ended).await.is_err() {
+        let mut state = self.state.subscribe();
+        let closed = State::closed();
+        if tokio::time::timeout(patience, state.wait_for(|state| state.health == closed.health)).await.is_err() {
             self.task.abort();
-            if let Some(live) = &self.state.borrow().live {
+            if let Some(live) = self.state.send_replace(closed).live {
                 live.end();
             }
         }
@@ -117,7 +123,7 @@ impl Drop for Link {
     }
 }
 
-async fn keep_up(address: Address, name: String, state: watch::Sender<State>, close: CancellationToken) {
+async fn keep_up(address: Address, name: String, state: Arc<watch::Sender<State>>, close: CancellationToken) {
     let change = |live: Option<Arc<Live>>, change: Change| {
         state.send_modify(|state| {
             state.health = after(&change, &state.health, live.is_some());
@@ -144,7 +150,7 @@ async fn keep_up(address: Address, name: String, state: watch::Sender<State>, cl
             break;
         }
     }
-    change(None, Change::Lost("it is closed".into()));
+    state.send_replace(State::closed());
 }
 
 /// Closes in good order. Cut short by whoever waits for the task, so that a blocked connection cannot hold it up.
