@@ -72,11 +72,10 @@ impl Writer {
         let in_time: Vec<bool> = batch.iter().map(|pending| pending.deadline > now).collect();
         let jobs: Vec<NewJob> = batch.into_iter().filter(|p| p.deadline > now).map(|p| p.job).collect();
         let mut accepted = self.accept(&jobs).await.into_iter().zip(jobs);
-        let outcome = |in_time: bool| match if in_time { accepted.next() } else { None } {
-            Some((accepted, job)) => accepted.map(|accepted| (job, accepted)),
-            None => Err(Problem::database_unavailable()),
-        };
-        in_time.into_iter().map(outcome).collect()
+        let mut next = || accepted.next().map(|(accepted, job)| accepted.map(|accepted| (job, accepted)));
+        let outcome = |in_time: bool| in_time.then(&mut next).flatten();
+        let late = || Err(Problem::database_unavailable());
+        in_time.into_iter().map(outcome).map(|outcome| outcome.unwrap_or_else(late)).collect()
     }
 
     /// Accepts in as few commits as it takes. A batch that the store refuses is halved until the guilty job is alone.

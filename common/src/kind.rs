@@ -171,6 +171,17 @@ mod tests {
     struct Steps {
         steps: Vec<Step>,
         last: Option<Payload>,
+        pace: Option<Pace>,
+    }
+
+    #[derive(JsonSchema)]
+    #[serde(rename_all = "snake_case")]
+    #[allow(dead_code)]
+    enum Pace {
+        /// Documented, and so a variant of its own.
+        Slow,
+        Fast,
+        Fastest,
     }
 
     #[test]
@@ -187,5 +198,11 @@ mod tests {
         assert_eq!(found(json!("crop")).len(), 1);
         let optional = catalog.violations("k", &json!({"steps": [], "last": {}})).expect("known");
         assert_eq!(optional.iter().map(|v| v.pointer.as_str()).collect::<Vec<_>>(), ["/last/width"]);
+        let pace = catalog.violations("k", &json!({"steps": [], "pace": "none"})).expect("known");
+        let expected = r#"must be one of "fast", "fastest", "slow""#;
+        assert_eq!(
+            pace.iter().map(|v| (v.pointer.as_str(), v.detail.as_str())).collect::<Vec<_>>(),
+            [("/pace", expected)]
+        );
     }
 }

@@ -114,6 +114,10 @@ fn point_into(schema: &mut Value, base: &str) {
     match schema {
         Value::Array(schemas) => schemas.iter_mut().for_each(|schema| point_into(schema, base)),
         Value::Object(members) => {
+            // "No default", as generators write it for what may be left out: as a value it would often be of a wrong type.
+            if members.get("default").is_some_and(Value::is_null) {
+                members.remove("default");
+            }
             for (keyword, value) in members {
                 match (keyword.as_str(), value) {
                     ("$ref" | "$dynamicRef", Value::String(reference)) => {
@@ -152,7 +156,7 @@ mod tests {
             "properties": {
                 "default": { "$ref": "#/$defs/A" },
                 "enum": { "enum": [{ "$ref": "#/$defs/A" }] },
-                "other": { "$ref": "https://example.com/other.json#/x" },
+                "other": { "$ref": "https://example.com/other.json#/x", "default": null },
             },
             "items": [{ "anyOf": [{ "$ref": "#/$defs/A" }] }],
             "$defs": { "A": { "$ref": "#/$defs/B" }, "B": { "$ref": "#anchor" } },

@@ -28,34 +28,36 @@ pub(super) fn explain(error: &ValidationError<'_>) -> Vec<Violation> {
     }
 }
 
-/// A choice that no variant fits: what is wrong with the variant that was meant, or, where no tag fits, which tags
+/// A choice that no variant fits: what is wrong with the variant that was meant, or, where no name fits, which names
 /// there are.
 fn explain_choice(error: &ValidationError<'_>, at: &str, variants: &[Vec<ValidationError<'_>>]) -> Vec<Violation> {
     let mut meant = variants.iter().filter(|errors| !errors.iter().any(|error| rules_out(error, at)));
     if let (Some(errors), None) = (meant.next(), meant.next()) {
         return errors.iter().flat_map(explain).collect();
     }
-    let tags: Vec<(&str, &Value)> = variants.iter().flatten().filter_map(|error| wrong_tag(error, at)).collect();
-    match tags.first() {
-        Some((place, _)) if tags.len() == variants.len() && tags.iter().all(|(other, _)| other == place) => {
-            let names: Vec<_> = tags.iter().map(|(_, expected)| expected.to_string()).collect();
+    let names: Vec<_> = variants.iter().filter_map(|errors| errors.iter().find_map(|e| wrong_name(e, at))).collect();
+    match names.first() {
+        Some((place, _)) if names.len() == variants.len() && names.iter().all(|(other, _)| other == place) => {
+            let names: Vec<_> = names.iter().flat_map(|(_, names)| names.iter()).map(ToString::to_string).collect();
             vec![violation((*place).to_owned(), format!("must be one of {}", names.join(", ")))]
         }
         _ => vec![plain(error)],
     }
 }
 
-/// Whether an error within a variant shows that the variant was not meant: another tag, or another type altogether.
+/// Whether an error within a variant shows that the variant was not meant: another name, or another type altogether.
 fn rules_out(error: &ValidationError<'_>, at: &str) -> bool {
     let type_differs = matches!(error.kind(), Kind::Type { .. }) && error.instance_path().as_str() == at;
-    type_differs || wrong_tag(error, at).is_some()
+    type_differs || wrong_name(error, at).is_some()
 }
 
-/// The place of a member that is not the constant that the variant wants, and that constant.
-fn wrong_tag<'e>(error: &'e ValidationError<'_>, at: &str) -> Option<(&'e str, &'e Value)> {
+/// The place where a variant wants other names, and those names. It is the value itself, or a member that tags it.
+fn wrong_name<'e>(error: &'e ValidationError<'_>, at: &str) -> Option<(&'e str, &'e [Value])> {
     let place = error.instance_path().as_str();
+    let tags = place == at || place.rsplit_once('/').is_some_and(|(parent, _)| parent == at);
     match error.kind() {
-        Kind::Constant { expected_value } if place.rsplit_once('/')?.0 == at => Some((place, expected_value)),
+        Kind::Constant { expected_value } if tags => Some((place, std::slice::from_ref(expected_value))),
+        Kind::Enum { options } if tags => Some((place, options.as_array()?)),
         _ => None,
     }
 }
