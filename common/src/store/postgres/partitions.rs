@@ -60,22 +60,25 @@ pub(super) async fn prepare(line: &mut Line) -> Result<()> {
     let calendar = calendar(line).await?;
     let there: HashSet<NaiveDate> = calendar.days.into_iter().collect();
     let yesterday = calendar.today - Days::new(1);
-    for day in yesterday.iter_days().take(DAYS_AHEAD as usize + 2).filter(|day| !there.contains(day)) {
-        line.script(Origin::Offload, create(day)).await?;
+    let days = yesterday.iter_days().take(DAYS_AHEAD as usize + 2).filter(|day| !there.contains(day));
+    let blocks: String = days.map(create).collect();
+    if !blocks.is_empty() {
+        line.script(Origin::Offload, format!("{BEGIN};{blocks} COMMIT")).await?;
     }
     Ok(())
 }
 
+/// Two processes at it at the same time take turns.
+const BEGIN: &str = "-- offload: make partitions
+BEGIN; SET LOCAL lock_timeout = '2s'; SELECT pg_advisory_xact_lock(16716975, 0)";
+
 /// Made apart and then attached, since that lets the traffic go on. It fails where the default partition has rows of that
-/// day already; they stay there, and the block leaves the day to it. Two processes at it at the same time take turns.
+/// day already; they stay there, and the block leaves the day to it.
 fn create(day: NaiveDate) -> String {
     let (name, next) = (suffix(day), day + Days::new(1));
     let (from, to) = (first_id(start_of(day)), first_id(start_of(next)));
     format!(
-        "-- offload: make the partitions of a day
-BEGIN;
-SET LOCAL lock_timeout = '2s';
-SELECT pg_advisory_xact_lock(16716975, 0);
+        "
 DO $$
 BEGIN
     IF to_regclass('offload.jobs_{name}') IS NULL THEN
@@ -89,8 +92,7 @@ BEGIN
 EXCEPTION WHEN check_violation THEN
     RAISE WARNING 'the default partition holds jobs of {day} already; they and the rest of that day stay there';
 END
-$$;
-COMMIT"
+$$;"
     )
 }
 
