@@ -9,6 +9,9 @@ use tokio::net::unix::pipe;
 
 use super::*;
 
+/// How long a condition may take to come true on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 fn kind(toml: &str) -> Exec {
     Exec::new("test.kind", &config(toml)).expect("a valid kind")
 }
@@ -39,12 +42,32 @@ async fn listen(kind: &Exec, payload: &str) -> (Result<String, Failure>, Vec<Sai
     (outcome, said)
 }
 
-/// A named pipe that a program is given: it ends for the reader when the program and all its children have.
+/// A named pipe for programs to open: it ends for its reader when every process that has it open is gone.
 async fn lifeline(directory: &Path) -> pipe::Receiver {
     let path = directory.join("lifeline");
     let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
     assert!(made.success());
     pipe::OpenOptions::new().open_receiver(path).expect("opens")
+}
+
+/// Waits until so many bytes have come.
+async fn hear(lifeline: &mut pipe::Receiver, bytes: usize) {
+    let mut heard = Vec::new();
+    let hearing = async {
+        while heard.len() < bytes {
+            lifeline.readable().await.expect("a pipe");
+            // Readiness may be spurious, and there is no end before somebody has opened it.
+            let _ = lifeline.try_read_buf(&mut heard);
+        }
+    };
+    tokio::time::timeout(PATIENCE, hearing).await.expect("it is heard of");
+}
+
+/// Waits until everybody who had it open is gone.
+async fn gone(lifeline: &mut pipe::Receiver) {
+    let mut rest = Vec::new();
+    let end = lifeline.read_to_end(&mut rest);
+    tokio::time::timeout(PATIENCE, end).await.expect("everybody is gone").expect("reads");
 }
 
 #[tokio::test]
@@ -60,7 +83,7 @@ async fn the_payload_goes_in_and_the_result_comes_out() {
 async fn a_program_need_not_read_its_payload() {
     let large = format!("\"{}\"", "x".repeat(2_000_000));
     assert_eq!(run(&shell("echo 1"), &large).await, Ok("1".to_owned()));
-    assert_eq!(run(&shell("exec <&-; sleep 0.1; echo 1"), &large).await, Ok("1".to_owned()));
+    assert_eq!(run(&shell("exec <&-; echo 1"), &large).await, Ok("1".to_owned()));
 }
 
 #[tokio::test]
@@ -137,7 +160,31 @@ async fn output_and_memory_are_bounded() {
     assert_eq!(run(&limits, "{}").await, Ok("[524288, 0]".to_owned()));
 }
 
-/// The pipe of `lifeline` ends only when every process that has it open is gone.
+/// Plays two parts: run by itself, it runs itself once more as the worker that is killed.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_killed_worker_takes_its_program_along() {
+    const DIRECTORY: &str = "OFFLOAD_TEST_EXEC_DIRECTORY";
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        let script = "exec 3>lifeline; echo started >&3; exec sleep 1000";
+        let config = json!({"command": ["sh", "-c", script], "directory": Path::new(&directory)});
+        let _ = run(&kind(&config.to_string()), "{}").await;
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut lifeline = lifeline(directory.path()).await;
+    let mut worker = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "kinds::exec::tests::a_killed_worker_takes_its_program_along"])
+        .env(DIRECTORY, directory.path())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("starts");
+    hear(&mut lifeline, "started\n".len()).await;
+    worker.kill().await.expect("killed");
+    gone(&mut lifeline).await;
+}
+
 #[tokio::test]
 async fn dropped_it_is_killed_with_its_children() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -146,14 +193,9 @@ async fn dropped_it_is_killed_with_its_children() {
     let config = json!({"command": ["sh", "-c", script], "directory": directory.path()});
     let kind = kind(&config.to_string());
     let running = tokio::spawn(async move { run(&kind, "{}").await });
-    let mut greeting = Vec::new();
-    while greeting.len() < "child\nleader\n".len() {
-        lifeline.readable().await.expect("a pipe");
-        let _ = lifeline.try_read_buf(&mut greeting);
-    }
+    hear(&mut lifeline, "child\nleader\n".len()).await;
     running.abort();
-    let end = lifeline.read_to_end(&mut greeting);
-    tokio::time::timeout(Duration::from_secs(20), end).await.expect("everybody is gone").expect("reads");
+    gone(&mut lifeline).await;
 }
 
 #[tokio::test]
@@ -163,9 +205,7 @@ async fn children_that_outlive_the_program_are_killed() {
     let script = "exec 3>lifeline; (echo child >&3; sleep 1000) & read -r _; echo 7";
     let config = json!({"command": ["sh", "-c", script], "directory": directory.path()});
     assert_eq!(run(&kind(&config.to_string()), "{}").await, Ok("7".to_owned()));
-    let mut rest = Vec::new();
-    let end = lifeline.read_to_end(&mut rest);
-    tokio::time::timeout(Duration::from_secs(20), end).await.expect("everybody is gone").expect("reads");
+    gone(&mut lifeline).await;
 }
 
 #[tokio::test]
