@@ -1,3 +1,5 @@
+//! The section `[broker]`: what carries jobs.
+
 use serde::{Deserialize, Serialize};
 
 /// What carries jobs.

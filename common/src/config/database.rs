@@ -1,3 +1,5 @@
+//! The section `[database]`: where jobs are remembered.
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+//! The section `[egress]`: what `http.call` may reach.
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 

@@ -1,3 +1,5 @@
+//! The section `[files]`: where files live.
+
 use serde::{Deserialize, Serialize};
 
 /// Where files live.

@@ -1,3 +1,5 @@
+//! The section `[imports]`: what `table.import` may write.
+
 use serde::{Deserialize, Serialize};
 
 /// What `table.import` may write.

@@ -1,3 +1,5 @@
+//! The section `[jobs]`: defaults and limits of jobs.
+
 use serde::{Deserialize, Serialize};
 
 use crate::retry::RetryPolicy;

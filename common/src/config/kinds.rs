@@ -1,3 +1,5 @@
+//! The section `[kinds]`: kinds that run a program.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

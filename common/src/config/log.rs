@@ -1,3 +1,5 @@
+//! The section `[log]`: what is logged.
+
 use serde::{Deserialize, Serialize};
 
 /// What is logged, to standard error.

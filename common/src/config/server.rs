@@ -1,3 +1,5 @@
+//! The section `[server]`: the HTTP side.
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};

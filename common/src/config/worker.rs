@@ -1,3 +1,5 @@
+//! The section `[worker]`: the worker side.
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};

@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 use crate::broker::{Broker, Consumer, Delivery, Event, Health, Message, Signal, Signals, Topic};
 use crate::job::{JobId, Lane, Priority};
 use crate::store::Pointer;
+use crate::testing::eventually;
 
 /// A case that has not come to its end by then has failed.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -120,9 +121,7 @@ pub async fn publish(broker: &dyn Broker, priority: Priority, numbers: impl Into
 
 /// Waits until the broker is there.
 pub async fn up(broker: &dyn Broker) {
-    while broker.health() != Health::Up {
-        tokio::time::sleep(POLL).await;
-    }
+    eventually("the broker is there", async || (broker.health() == Health::Up).then_some(())).await;
 }
 
 /// The next delivery, past other events.

@@ -1,3 +1,5 @@
+//! `exec`, as jobs of a real worker.
+
 use offload_common::job::State;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! `http.call`, as jobs of a real worker.
+
 use std::sync::{Arc, Mutex};
 
 use axum::Router;

@@ -1,3 +1,5 @@
+//! `image.transform`, as jobs of a real worker.
+
 use image::{GenericImageView, ImageFormat};
 use serde_json::json;
 

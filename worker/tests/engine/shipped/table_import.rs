@@ -1,3 +1,5 @@
+//! `table.import`, as jobs of a real worker.
+
 use std::sync::Arc;
 
 use futures_util::future::join_all;

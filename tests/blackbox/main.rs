@@ -1,0 +1,12 @@
+//! The black-box suites: the real binary, over HTTP, in both ways of running. One crate, so that it is linked once.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod bad_input;
+mod faults;
+mod http_contract;
+mod load;
+mod shutdown;
+mod starting;
+mod submit_to_done;
+mod support;
