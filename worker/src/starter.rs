@@ -189,6 +189,7 @@ impl Starter {
             running_for: Duration::ZERO,
         };
         let claims: Vec<Claim> = ready.iter().map(claim).collect();
+        let _until_launched = self.engine.runs.takings.begin();
         let attempt = async || self.engine.store.claim(worker, &claims).await;
         let leases = retry::until_reached("claiming jobs", LONGEST_PAUSE, attempt).await;
         for (ready, lease) in ready.into_iter().zip(leases) {

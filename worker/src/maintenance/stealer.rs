@@ -47,6 +47,7 @@ impl Reconcile for Stealer {
             suspects: suspect.is_some(),
             limit: u32::try_from(slots.len()).unwrap_or(u32::MAX),
         };
+        let _until_launched = engine.runs.takings.begin();
         // A reply that is lost leaves rows that say they run here: the heartbeat finds them.
         let stolen = engine.store.steal(&steal).await?;
         let took_some = !stolen.is_empty();

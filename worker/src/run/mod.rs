@@ -4,6 +4,7 @@ mod phase;
 mod registry;
 mod reports;
 mod stop;
+mod takings;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -9,6 +9,7 @@ use offload_common::job::{JobId, Lease, WorkerId};
 use offload_common::store::Claim;
 use tokio::sync::{Notify, watch};
 
+use super::takings::Takings;
 use super::{Phase, Run, StopReason};
 use crate::delivery::Ticket;
 
@@ -36,11 +37,18 @@ pub(crate) struct Runs {
     by_job: Mutex<HashMap<JobId, Arc<Run>>>,
     standing: watch::Sender<Standing>,
     claims_wanted: Notify,
+    /// Claims that are under way for runs that are not here yet.
+    pub(crate) takings: Takings,
 }
 
 impl Runs {
     pub(crate) fn new() -> Self {
-        Self { by_job: Mutex::default(), standing: watch::Sender::new(Standing::Outside), claims_wanted: Notify::new() }
+        Self {
+            by_job: Mutex::default(),
+            standing: watch::Sender::new(Standing::Outside),
+            claims_wanted: Notify::new(),
+            takings: Takings::default(),
+        }
     }
 
     // --- membership

@@ -7,7 +7,7 @@ use offload_common::job::State;
 use offload_common::kind::Effects;
 
 use crate::engine::support::faulty::{Faults, Faulty};
-use crate::engine::support::{Bench, kind, numbered};
+use crate::engine::support::{Bench, Gate, kind, numbered};
 
 #[tokio::test]
 async fn jobs_whose_messages_were_lost_are_stolen() {
@@ -33,4 +33,19 @@ async fn a_row_that_says_it_runs_here_and_does_not_is_handed_back() {
     let _worker = bench.worker_on(faulty, &[kind(Effects::Repeatable, |_, n| Box::pin(async move { Ok(n) }))]);
     let done = bench.reaches(id, State::Succeeded).await;
     assert_eq!((done.attempt, done.losses), (1, 0), "it is nobody's fault");
+}
+
+#[tokio::test]
+async fn a_claim_whose_reply_is_slow_is_no_stray() {
+    let bench = Bench::new().await;
+    let faults = Arc::new(Faults { claims_slow: AtomicUsize::new(1), ..Faults::default() });
+    let faulty = Arc::new(Faulty { store: bench.store.clone(), faults });
+    let gate = Gate::new();
+    let worker = bench.worker_on(faulty, &[gate.kind(Effects::Unsafe)]);
+    let id = bench.submit(numbered(1)).await;
+    gate.started().await;
+    gate.let_through(1);
+    bench.reaches(id, State::Succeeded).await;
+    worker.drain().await;
+    assert!(gate.is_quiet().await, "it started once");
 }

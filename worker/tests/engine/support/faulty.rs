@@ -11,6 +11,7 @@ use offload_common::store::{
     Pointer, Pruned, ReapPolicy, Reaped, RegisteredKind, Report, Result, Retention, Session, Steal, Store, Transaction,
     Worker, WorkerInfo,
 };
+use tokio::sync::watch;
 
 /// Counts that a test sets, and that go down as they strike; and counts that go up.
 #[derive(Default)]
@@ -19,6 +20,8 @@ pub(crate) struct Faults {
     pub(crate) finishes_away: AtomicUsize,
     /// So many finishes are done, and their reply is lost.
     pub(crate) finishes_unheard: AtomicUsize,
+    /// So many claims are done, and their reply comes only when the worker has looked several times at what it holds.
+    pub(crate) claims_slow: AtomicUsize,
     /// So many steals are done, and their reply is lost.
     pub(crate) steals_unheard: AtomicUsize,
     /// So many beats say that the worker was taken for dead.
@@ -27,6 +30,8 @@ pub(crate) struct Faults {
     pub(crate) beats_away: AtomicUsize,
     /// Whether finishes that carry the result `"poison"` are refused.
     pub(crate) refuses_poison: bool,
+    /// Looks at what the worker holds.
+    pub(crate) looks: watch::Sender<usize>,
     /// Claims made.
     pub(crate) claims: AtomicUsize,
     /// Finishes written.
@@ -76,7 +81,9 @@ impl Session for FaultySession {
     }
 
     async fn held(&mut self) -> Result<Vec<Lease>> {
-        self.session.held().await
+        let held = self.session.held().await;
+        self.faults.looks.send_modify(|looks| *looks += 1);
+        held
     }
 
     async fn leave(self: Box<Self>) -> Result<()> {
@@ -88,7 +95,13 @@ impl Session for FaultySession {
 impl Store for Faulty {
     async fn claim(&self, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Option<Lease>>> {
         self.faults.claims.fetch_add(claims.len(), Ordering::SeqCst);
-        self.store.claim(worker, claims).await
+        let claimed = self.store.claim(worker, claims).await;
+        if Faults::strikes(&self.faults.claims_slow) {
+            let mut looks = self.faults.looks.subscribe();
+            let enough = *looks.borrow() + 5;
+            looks.wait_for(|looks| *looks >= enough).await.expect("the sender is here");
+        }
+        claimed
     }
 
     async fn finish(&self, finishes: &[Finish]) -> Result<Vec<Finished>> {
