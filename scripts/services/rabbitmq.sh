@@ -108,6 +108,9 @@ rabbitmq_start() {
     port=$(free_port)
     printf 'listeners.tcp.1 = 127.0.0.1:%s\nlog.file.level = warning\n' "$port" >"$rabbitmq_home/rabbitmq.conf"
     echo '[].' >"$rabbitmq_home/plugins"
+    # Left to themselves, the server and the first tool would each make up a cookie, and one of them would lose.
+    printf '%s%s%s' "$RANDOM" "$RANDOM" "$RANDOM" >"$rabbitmq_home/.erlang.cookie"
+    chmod 400 "$rabbitmq_home/.erlang.cookie"
     # An environment of its own, so that nothing of an installed server is read, written or joined: its port mapper too.
     rabbitmq_environment=(
         HOME="$rabbitmq_home" ERL_EPMD_PORT="$(free_port)" ERL_EPMD_ADDRESS=127.0.0.1
@@ -122,7 +125,7 @@ rabbitmq_start() {
         >"$rabbitmq_home/out" 2>&1 </dev/null) &
     rabbitmq_pid=$!
     if ! within 90 rabbitmq_started || ! listens 127.0.0.1 "$port"; then
-        tail -n 20 "$rabbitmq_home/out" >&2
+        tail -n 20 "$rabbitmq_home/out" "$rabbitmq_home/startup" >&2
         die "RabbitMQ did not start; its last lines are above"
     fi
     export OFFLOAD_TEST_AMQP_URL="amqp://guest:guest@127.0.0.1:$port/%2f"
@@ -131,7 +134,7 @@ rabbitmq_start() {
 
 # Whether the own instance has finished booting.
 rabbitmq_started() {
-    kill -0 "$rabbitmq_pid" && rabbitmq_own ctl await_startup --timeout 60
+    kill -0 "$rabbitmq_pid" && rabbitmq_own ctl await_startup --timeout 60 >"$rabbitmq_home/startup" 2>&1
 }
 
 # Runs a command-line tool of the own instance.
