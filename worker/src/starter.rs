@@ -152,7 +152,7 @@ impl Starter {
             }
         };
         let mut place = Place { _slot: slot, _suspect: None };
-        if job.losses > 0 {
+        if job.is_suspect() {
             match self.engine.suspects.clone().try_acquire_owned() {
                 Ok(permit) => place._suspect = Some(permit),
                 Err(_) => {

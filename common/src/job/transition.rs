@@ -11,6 +11,11 @@ use crate::retry::RetryPolicy;
 /// Losing its worker this often ends a job: it is taken to be what kills them.
 pub const MAX_LOSSES: u32 = 3;
 
+/// From this many losses on a job is a *suspect*: it may be what kills workers. A process runs one of those at a time, so
+/// that it takes no other with it. A first loss is no reason for suspicion: most of the jobs of a worker that died only
+/// stood beside, and are to run elsewhere at once.
+pub const SUSPECT_LOSSES: u32 = 2;
+
 /// The code of the error of a job whose worker was lost under it.
 pub const WORKER_LOST: &str = "worker_lost";
 

@@ -20,7 +20,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::RawJson;
-use crate::job::transition::{Snapshot, Transition};
+use crate::job::transition::{self, Snapshot, Transition};
 use crate::job::{Epoch, FileId, Job, JobId, Lane, Lease, LogLine, NewJob, Nonce, Progress, State, WorkerId};
 use crate::kind::KindSpec;
 use crate::retry::RetryPolicy;
@@ -172,6 +172,12 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Whether it may be what kills workers: it lost [`transition::SUSPECT_LOSSES`] of them.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.losses >= transition::SUSPECT_LOSSES
+    }
+
     /// What [`crate::job::transition::decide`] looks at.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -426,7 +432,7 @@ pub struct Steal {
     pub kinds: Vec<String>,
     /// Only rows that have been queued for longer than this.
     pub older_than: Duration,
-    /// Whether a row that lost a worker before may be among them; at most one is. A process runs one such job at a time.
+    /// Whether a suspect may be among them ([`Candidate::is_suspect`]); at most one is. A process runs one at a time.
     pub suspects: bool,
     /// At most this many.
     pub limit: u32,

@@ -37,7 +37,7 @@ impl Ticket {
     }
 }
 
-/// Tickets that wait for a slot, by lane; and, apart, *suspects*: jobs that lost a worker before. One of those runs at a
+/// Tickets that wait for a slot, by lane; and, apart, *suspects*: jobs that may be what kills workers. One of those runs at a
 /// time, and those behind it hold up nobody else.
 pub(crate) struct Inbox {
     waiting: Mutex<Waiting>,

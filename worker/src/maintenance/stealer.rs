@@ -54,7 +54,7 @@ impl Reconcile for Stealer {
         for ((job, lease), slot) in stolen.into_iter().zip(slots) {
             // The kinds asked for are the kinds that are here.
             let Some(kind) = engine.kinds.get(&job.kind).cloned() else { continue };
-            let place = Place { _slot: slot, _suspect: if job.losses > 0 { suspect.take() } else { None } };
+            let place = Place { _slot: slot, _suspect: if job.is_suspect() { suspect.take() } else { None } };
             tracing::debug!(job.id = %job.id, "its message was lost: taken from the database");
             engine.launch(job, kind, Run::claimed(lease, None), place);
         }

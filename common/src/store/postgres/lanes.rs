@@ -92,14 +92,19 @@ WITH RECURSIVE ",
 SELECT ceil(extract(epoch FROM min(run_at) - statement_timestamp()) * 1000000)::bigint AS microseconds FROM sources"
 );
 
-/// At most one that lost a worker before, ahead of all others; then the oldest of the lanes. Claimed as they are taken.
+/// At most one suspect, then what lost its worker once, then the oldest of the lanes. Claimed as they are taken.
 pub(super) const STEAL: &str = concat!(
     "-- offload: steal
 WITH suspect AS MATERIALIZED (
     SELECT j.id, j.queued_at FROM offload.jobs j
-    WHERE $7 AND j.state = 'queued' AND j.losses > 0 AND j.queue = ANY ($2) AND j.kind = ANY ($3)
+    WHERE $7 AND j.state = 'queued' AND j.losses >= 2 AND j.queue = ANY ($2) AND j.kind = ANY ($3)
       AND j.queued_at <= statement_timestamp() - $4 * interval '1 microsecond'
     ORDER BY j.queued_at LIMIT least($5, 1) FOR UPDATE SKIP LOCKED
+), lost AS MATERIALIZED (
+    SELECT j.id, j.queued_at FROM offload.jobs j
+    WHERE j.state = 'queued' AND j.losses = 1 AND j.queue = ANY ($2) AND j.kind = ANY ($3)
+      AND j.queued_at <= statement_timestamp() - $4 * interval '1 microsecond'
+    ORDER BY j.queued_at LIMIT $5 FOR UPDATE SKIP LOCKED
 ), others AS MATERIALIZED (
     SELECT o.id, o.queued_at FROM (SELECT DISTINCT unnest($2::text[]) AS queue) q
     CROSS JOIN unnest(enum_range(NULL::offload.job_priority)) AS p (priority)
@@ -109,8 +114,10 @@ WITH suspect AS MATERIALIZED (
           AND j.kind = ANY ($3) AND j.queued_at <= statement_timestamp() - $4 * interval '1 microsecond'
         ORDER BY j.queued_at LIMIT $5 FOR UPDATE SKIP LOCKED) o
 ), chosen AS (
-    SELECT id, row_number() OVER (ORDER BY kept, queued_at, id) AS n FROM (
-        SELECT id, queued_at, false AS kept FROM suspect UNION ALL SELECT id, queued_at, true FROM others) c
+    SELECT id, row_number() OVER (ORDER BY turn, queued_at, id) AS n FROM (
+        SELECT id, queued_at, 1 AS turn FROM suspect
+        UNION ALL SELECT id, queued_at, 2 FROM lost
+        UNION ALL SELECT id, queued_at, 3 FROM others) c
     ORDER BY n LIMIT $5
 )
 UPDATE offload.jobs j

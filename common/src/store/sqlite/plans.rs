@@ -38,6 +38,7 @@ async fn no_statement_that_runs_all_the_time_looks_at_every_job() {
         upkeep::PROMOTE,
         upkeep::STEAL,
         upkeep::STEAL_SUSPECT,
+        upkeep::STEAL_LOST,
     ] {
         for step in plan(sql).await {
             // A scan of a partial index is what is wanted: it holds the few rows that can be an answer.

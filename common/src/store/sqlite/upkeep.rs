@@ -54,7 +54,9 @@ ORDER BY queued_at, id"
         )
     };
 }
-pub(super) const STEAL_SUSPECT: &str = steal!("losses > 0");
+// `losses > 0` is what the index of these rows says, word for word.
+pub(super) const STEAL_SUSPECT: &str = steal!("losses > 0 AND losses >= 2");
+pub(super) const STEAL_LOST: &str = steal!("losses > 0 AND losses = 1");
 pub(super) const STEAL: &str = steal!("losses = 0");
 
 pub(super) const ORPHANS: &str = "-- find running jobs whose worker is gone
@@ -131,7 +133,7 @@ pub(super) async fn steal(writer: &Writer, steal: &Steal) -> Result<Vec<(Candida
     let mut stolen = Vec::new();
     // At most one that lost a worker: it may be what kills them.
     let suspects = if steal.suspects { steal.limit.min(1) } else { 0 };
-    for (sql, limit) in [(STEAL_SUSPECT, suspects), (STEAL, steal.limit)] {
+    for (sql, limit) in [(STEAL_SUSPECT, suspects), (STEAL_LOST, steal.limit), (STEAL, steal.limit)] {
         let room = limit.saturating_sub(u32::try_from(stolen.len()).unwrap_or(u32::MAX));
         let rows = sqlx::query(sql)
             .bind(queued_before)

@@ -68,14 +68,15 @@ pub async fn rows_that_lost_a_worker_go_first(db: &impl Database) {
 pub async fn suspects_are_stolen_one_at_a_time(db: &impl Database) {
     let store = db.store();
     let session = join(&store).await;
-    let suspects = [queued_after_losses(&store, 1).await.id, queued_after_losses(&store, 2).await.id];
+    let suspects = [queued_after_losses(&store, 2).await.id, queued_after_losses(&store, 2).await.id];
     let plain = queue(&store, factory::job()).await.id;
+    let unlucky = [queued_after_losses(&store, 1).await.id, queued_after_losses(&store, 1).await.id];
     let all = steal_all(session.worker());
     let ids = async |steal: &Steal| {
         let stolen = store.steal(steal).await.expect("stolen");
         stolen.into_iter().map(|(candidate, _)| candidate.id).collect::<Vec<_>>()
     };
-    assert_eq!(ids(&Steal { suspects: false, ..all.clone() }).await, [plain]);
+    assert_eq!(ids(&Steal { suspects: false, ..all.clone() }).await, [&unlucky[..], &[plain]].concat());
     let mut taken = [ids(&all).await, ids(&all).await].concat();
     taken.sort();
     assert_eq!(taken, suspects, "one each time");
