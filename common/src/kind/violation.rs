@@ -51,13 +51,16 @@ fn rules_out(error: &ValidationError<'_>, at: &str) -> bool {
     type_differs || wrong_name(error, at).is_some()
 }
 
-/// The place where a variant wants other names, and those names. It is the value itself, or a member that tags it.
+/// The place where a variant wants other names, and those names: the value itself, or the member that tags it. A tag is a
+/// constant; a member with several possible values is an ordinary one.
 fn wrong_name<'e>(error: &'e ValidationError<'_>, at: &str) -> Option<(&'e str, &'e [Value])> {
     let place = error.instance_path().as_str();
-    let tags = place == at || place.rsplit_once('/').is_some_and(|(parent, _)| parent == at);
+    let is_member = place.rsplit_once('/').is_some_and(|(parent, _)| parent == at);
     match error.kind() {
-        Kind::Constant { expected_value } if tags => Some((place, std::slice::from_ref(expected_value))),
-        Kind::Enum { options } if tags => Some((place, options.as_array()?)),
+        Kind::Constant { expected_value } if place == at || is_member => {
+            Some((place, std::slice::from_ref(expected_value)))
+        }
+        Kind::Enum { options } if place == at => Some((place, options.as_array()?)),
         _ => None,
     }
 }
