@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use offload_common::config::ConfigError;
+use offload_common::kind::BadSchema;
+use offload_worker::kinds::KindsError;
 
 use crate::client::ClientError;
 
@@ -64,7 +66,8 @@ impl Exit {
             {
                 return Exit::Success;
             }
-            if cause.is::<ConfigError>() || cause.is::<UsageError>() {
+            let configuration = cause.is::<ConfigError>() || cause.is::<KindsError>() || cause.is::<BadSchema>();
+            if configuration || cause.is::<UsageError>() {
                 return Exit::Usage;
             }
             if let Some(client) = cause.downcast_ref::<ClientError>() {

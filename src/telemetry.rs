@@ -25,12 +25,7 @@ pub(crate) fn start_on<W>(config: &LogConfig, writer: W) -> Result<(), UsageErro
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&config.filter).map_err(|error| {
-        UsageError(format!(
-            "log.filter (OFFLOAD_LOG): `{}` is no filter: {error}; expected something like `info` or `offload_worker=debug,warn`",
-            config.filter
-        ))
-    })?;
+    let filter = filter(config)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // A subscriber that is there already belongs to whoever started this process's runtime; logging then goes there.
     let _ = match config.format {
@@ -38,6 +33,19 @@ where
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     Ok(())
+}
+
+/// The filter that is configured.
+///
+/// # Errors
+/// [`UsageError`] where it is none.
+pub(crate) fn filter(config: &LogConfig) -> Result<EnvFilter, UsageError> {
+    EnvFilter::try_new(&config.filter).map_err(|error| {
+        UsageError(format!(
+            "log.filter (OFFLOAD_LOG): `{}` is no filter: {error}; expected something like `info` or `offload_worker=debug,warn`",
+            config.filter
+        ))
+    })
 }
 
 /// Starts logging for a client command: only what it must be told.

@@ -92,3 +92,16 @@ fn migrate_gives_up_on_a_database_that_stays_away() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.err.contains("the database is not available"), "{}", ran.err);
 }
+
+#[test]
+fn what_no_process_would_start_with_is_not_shown_as_good() {
+    for (file, named) in [
+        ("[kinds.echo]\ncommand = ['true']\n", "kinds.\"echo\""),
+        ("[kinds.x]\ncommand = ['true']\npayload_schema = { type = 'bogus' }\n", "kinds.\"x\""),
+        ("[log]\nfilter = '=[['\n", "log.filter"),
+    ] {
+        let ran = Place::with(file).run(&["config"], &[]);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{ran:?}");
+        assert_eq!(ran.err.matches(named).count(), 1, "{}", ran.err);
+    }
+}

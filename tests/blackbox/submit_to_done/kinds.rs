@@ -70,6 +70,7 @@ async fn an_image_is_transformed(stack: &Stack) {
     let outputs = job["result"]["outputs"].as_array().expect("a list");
     let names: Vec<_> = outputs.iter().map(|output| output["name"].as_str().expect("text")).collect();
     assert_eq!(names, ["thumb", "square", "turned"]);
+    assert_eq!(job["progress"]["fraction"], 1.0, "what has succeeded is complete");
     check_output(stack, &outputs[0], ImageFormat::Jpeg, 100, 50).await;
     check_output(stack, &outputs[1], ImageFormat::Png, 64, 64).await;
     check_output(stack, &outputs[2], ImageFormat::WebP, 100, 200).await;
@@ -146,6 +147,7 @@ async fn a_file_is_imported_into_a_table(stack: &Stack) {
         let id = client.submit("table.import", import_of(&file)).await;
         let job = client.succeeded(&id).await;
         assert_eq!(job["result"]["rows"], 3000);
+        assert_eq!(job["progress"], json!({"fraction": 1.0, "message": "3000 rows"}));
     }
 }
 

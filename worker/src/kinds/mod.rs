@@ -23,7 +23,7 @@ pub enum KindsError {
     #[error("kinds.{0:?}: `{0}` is the name of a built-in kind; choose another")]
     NameTaken(String),
     /// A `[kinds.NAME]` is not fit to be a kind.
-    #[error("kinds.{name:?}: {reason}")]
+    #[error("kinds.{name:?} is not fit to be a kind")]
     Exec {
         /// Its name.
         name: String,

@@ -100,20 +100,20 @@ impl JobKind for ImageTransform {
     async fn run(&self, job: &Context, payload: Payload) -> Result<Output, JobError> {
         distinct(&payload.outputs)?;
         let file = read(job, payload.source.file).await?;
-        let steps = payload.outputs.len() as f64 + 1.0;
         let wishes = Arc::new(payload.outputs);
+        let count = wishes.len() as f64;
         let source = {
             let wishes = Arc::clone(&wishes);
             Arc::new(job.compute(move || decode(&file, &wishes)).await?)
         };
         let mut outputs = Vec::with_capacity(wishes.len());
         for (index, wish) in wishes.iter().enumerate() {
-            job.progress((index as f64 + 1.0) / steps, wish.name.as_str());
             let (source, wishes, stop) = (Arc::clone(&source), Arc::clone(&wishes), job.stop().clone());
             let (size, content) = job.compute(move || make(&source, &wishes[index], &stop)).await?;
             let content_type = wish.format.content_type();
             let content = stream::once(async move { Ok(Bytes::from(content)) }).boxed();
             let saved = job.save_file(content_type, content).await?;
+            job.progress((index + 1) as f64 / count, wish.name.as_str());
             outputs.push(Made {
                 name: wish.name.clone(),
                 file: saved.id,

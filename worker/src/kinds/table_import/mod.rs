@@ -137,6 +137,7 @@ impl JobKind for TableImport {
         }
         import.take(reader.finish()).await?;
         import.finish().await?;
+        job.progress(1.0, format!("{} rows", import.inserted));
         Ok(Output { rows: import.inserted, table: payload.table })
     }
 }
