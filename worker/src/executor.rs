@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use offload_common::clock;
 use offload_common::job::State;
+use offload_common::job::transition::Event;
 use offload_common::store::{Candidate, Transaction};
 use tracing::Instrument as _;
 
@@ -33,6 +34,8 @@ pub(crate) async fn execute(engine: Arc<Engine>, job: Candidate, kind: Arc<dyn A
         match outcome(ended, hold, job.timeout) {
             Outcome::Write(event, result) => {
                 let lease = run.lease(hold);
+                // What a handler wrote commits with its job's success, and with nothing else.
+                let transaction = transaction.filter(|_| event == Event::Succeed);
                 let conclusion = Conclusion { engine: &engine, job: &job, attempt: attempt(&job), lease, ran_for };
                 conclusion.write(event, result, transaction).await;
                 Settled::Done

@@ -9,12 +9,15 @@ use async_trait::async_trait;
 use offload_common::store;
 use serde::Serialize;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 // The pause after a failure, doubled with each in a row, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+// What the pass under way may still take when the loops stop.
+const LAST_PASS: Duration = Duration::from_secs(2);
 // A nudge waits this long for more of its kind.
 const GATHER: Duration = Duration::from_millis(10);
 
@@ -54,9 +57,14 @@ impl Loops {
         let (status, stop) = (self.status.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             loop {
+                let mut running = std::pin::pin!(reconciler.run_once());
                 let pass = tokio::select! {
-                    pass = reconciler.run_once() => pass,
-                    () = stop.cancelled() => return,
+                    pass = &mut running => pass,
+                    () = stop.cancelled() => {
+                        // A steal under way may have claimed rows already: dropped, nobody would know of them.
+                        let _ = timeout(LAST_PASS, running).await;
+                        return;
+                    }
                 };
                 let pause = note(&status, reconciler.name(), pass);
                 tokio::select! {

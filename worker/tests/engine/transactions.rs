@@ -31,6 +31,7 @@ async fn write(job: &Context, payload: Value) -> Result<Value, JobError> {
     match payload.as_str() {
         Some("fail") => Err(JobError::fail("asked_to", "")),
         Some("panic") => panic!("asked to"),
+        Some("overflow") => Ok(json!("x".repeat(17 << 20))),
         Some("hang") => {
             job.stop().cancelled().await;
             Err(JobError::fail("stopped", ""))
@@ -65,10 +66,10 @@ async fn it_commits_with_the_job() {
 }
 
 #[tokio::test]
-async fn an_error_or_a_panic_rolls_it_back() {
+async fn whatever_is_no_success_rolls_it_back() {
     let bench = Bench::new().await;
     let _worker = bench.worker(&[writer()]);
-    for end in [r#""fail""#, r#""panic""#] {
+    for end in [r#""fail""#, r#""panic""#, r#""overflow""#] {
         let id = bench.submit(NewJob { payload: factory::raw(end), max_attempts: 1, ..job() }).await;
         bench.reaches(id, State::Failed).await;
     }

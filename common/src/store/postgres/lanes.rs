@@ -184,7 +184,11 @@ pub(super) async fn steal(line: &mut Line, steal: &Steal) -> Result<Vec<(Candida
         .bind(nonces)
         .bind(steal.suspects);
     let rows = line.rows(statement).await?;
-    let mut stolen = rows.iter().map(|row| taken(row, steal)).collect::<Result<Vec<_>>>()?;
+    // They are claimed, so one that cannot be read must not take the leases of the others with it.
+    let read = |row: &PgRow| {
+        taken(row, steal).inspect_err(|error| tracing::error!(%error, "a stolen job cannot be read")).ok()
+    };
+    let mut stolen: Vec<_> = rows.iter().filter_map(read).collect();
     stolen.sort_unstable_by_key(|(place, ..)| *place);
     Ok(stolen.into_iter().map(|(_, candidate, lease)| (candidate, lease)).collect())
 }
