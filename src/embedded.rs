@@ -7,8 +7,8 @@ use offload_common::config::Config;
 use tokio::task::JoinHandle;
 
 use crate::lifecycle::{self, Stop};
-use crate::listen;
 use crate::wiring::Parts;
+use crate::{OwnKinds, listen};
 
 /// A backend that runs.
 pub(crate) struct Embedded {
@@ -24,10 +24,10 @@ impl Embedded {
     ///
     /// # Errors
     /// Where its folder or its address cannot be used.
-    pub(crate) async fn start(config: &Config, stop: &Stop) -> anyhow::Result<Self> {
+    pub(crate) async fn start(config: &Config, own: &OwnKinds, stop: &Stop) -> anyhow::Result<Self> {
         let listener = listen::bind(config.server.listen).await?;
         let address = listener.local_addr()?;
-        let parts = Parts::embedded(config).await?;
+        let parts = Parts::embedded(config, own).await?;
         parts.store.migrate().await.context("the embedded database cannot be brought up to date")?;
         let api = tokio::spawn(listen::serve(parts.api(config), listener, stop.clone()));
         let worker = tokio::spawn(parts.worker(config).run(stop.signals()));

@@ -21,7 +21,7 @@ use offload_worker::kind::AnyKind;
 use offload_worker::{Worker, WorkerParts};
 use uuid::Uuid;
 
-use crate::settings;
+use crate::{OwnKinds, settings};
 
 /// How long connections may take to close in good order.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -40,8 +40,8 @@ impl Parts {
     ///
     /// # Errors
     /// Where the folder cannot be used, or the configuration names an impossible kind.
-    pub(crate) async fn embedded(config: &Config) -> anyhow::Result<Self> {
-        let kinds = kinds(config)?;
+    pub(crate) async fn embedded(config: &Config, own: &OwnKinds) -> anyhow::Result<Self> {
+        let kinds = kinds(config, own)?;
         let folder = settings::data_folder(config)?;
         let store = SqliteStore::open(&folder.join("offload.db")).await?;
         Self::assemble(Arc::new(store), Arc::new(InProcessBroker::new()), &folder.join("files"), kinds).await
@@ -51,8 +51,8 @@ impl Parts {
     ///
     /// # Errors
     /// Where an address is missing, the folder cannot be used, or the configuration names an impossible kind.
-    pub(crate) async fn services(config: &Config, role: &str) -> anyhow::Result<Self> {
-        let kinds = kinds(config)?;
+    pub(crate) async fn services(config: &Config, own: &OwnKinds, role: &str) -> anyhow::Result<Self> {
+        let kinds = kinds(config, own)?;
         let instance = instance(role);
         let store = postgres(config, &instance)?;
         let url =
@@ -126,12 +126,12 @@ pub(crate) fn postgres(config: &Config, instance: &str) -> anyhow::Result<Postgr
     Ok(PostgresStore::open(&config.database, url, instance)?)
 }
 
-/// The kinds that ship and those that the configuration defines.
+/// Every kind of job that this program offers.
 ///
 /// # Errors
 /// Where one of them is impossible.
-pub(crate) fn specs(config: &Config) -> anyhow::Result<Vec<KindSpec>> {
-    Ok(kinds(config)?.iter().map(|kind| kind.spec().clone()).collect())
+pub(crate) fn specs(config: &Config, own: &OwnKinds) -> anyhow::Result<Vec<KindSpec>> {
+    Ok(kinds(config, own)?.iter().map(|kind| kind.spec().clone()).collect())
 }
 
 /// A name for this process and no other, also where a container's next life has the same host name and process id.
@@ -140,8 +140,8 @@ pub(crate) fn instance(role: &str) -> String {
     format!("offload-{role}@{}:{}:{}", host(), std::process::id(), &life[24..])
 }
 
-fn kinds(config: &Config) -> anyhow::Result<Vec<Arc<dyn AnyKind>>> {
-    let kinds = offload_worker::kinds::builtin(config)?;
+fn kinds(config: &Config, own: &OwnKinds) -> anyhow::Result<Vec<Arc<dyn AnyKind>>> {
+    let kinds = offload_worker::kinds::all(config, own)?;
     // Compiled here once, so that a bad schema of the operator's ends the start and not a request.
     KindCatalog::new(kinds.iter().map(|kind| kind.spec().clone()))?;
     Ok(kinds)

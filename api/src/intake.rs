@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use offload_common::batch::Batcher;
-use offload_common::clock;
 use offload_common::job::NewJob;
 use offload_common::publisher::Publisher;
 use offload_common::store::{Accepted, Error, Store};
+use offload_common::{clock, failpoint};
 use tokio::time::timeout;
 
 use crate::problem::{FieldError, Problem};
@@ -113,8 +113,12 @@ impl Writer {
     }
 
     async fn accept_together(&self, jobs: &[NewJob]) -> Result<Vec<Accepted>, Error> {
+        failpoint::reach("accept.before");
         match timeout(self.patience, self.store.accept(jobs)).await {
-            Ok(accepted) => accepted,
+            Ok(accepted) => {
+                failpoint::reach("accept.after");
+                accepted
+            }
             Err(_) => Err(Error::Unavailable("no answer to an accept in time".to_owned())),
         }
     }

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod failpoint;
 pub mod files;
 pub mod job;
 pub mod kind;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::broker::{Broker, Error, Message};
+use crate::failpoint;
 use crate::store::Dispatch;
 
 /// Dispatches that wait for the broker at most; beyond, new ones are dropped.
@@ -92,7 +93,9 @@ async fn run(
         if taken == 0 {
             break;
         }
+        failpoint::reach("publish.before");
         let outcomes = broker.publish(messages(round)).await;
+        failpoint::reach("publish.after");
         let failures: Vec<Error> = outcomes.into_iter().filter_map(Result::err).collect();
         counts.failed.fetch_add(failures.len() as u64, Ordering::Relaxed);
         match failures.first() {

@@ -13,18 +13,18 @@ use crate::cli::ListenArgs;
 use crate::exit::Exit;
 use crate::lifecycle::Stop;
 use crate::wiring::Parts;
-use crate::{listen, settings, telemetry};
+use crate::{OwnKinds, listen, settings, telemetry};
 
 /// The longest pause between two looks for the database.
 const WATCH: Duration = Duration::from_secs(5);
 
 /// Runs it until a signal.
-pub(crate) async fn run(file: Option<&Path>, args: ListenArgs) -> anyhow::Result<Exit> {
+pub(crate) async fn run(file: Option<&Path>, own: &OwnKinds, args: ListenArgs) -> anyhow::Result<Exit> {
     let config = settings::read(file, Role::Api, settings::listen(Role::Api, args.listen))?.config;
     telemetry::start(&config.log)?;
     let stop = Stop::on_signals()?;
     let listener = listen::bind(config.server.listen).await?;
-    let parts = Parts::services(&config, "api").await?;
+    let parts = Parts::services(&config, own, "api").await?;
     announce("api", listener.local_addr()?)?;
     let waiting = tokio::spawn(watch(parts.store.clone()));
     listen::serve(parts.api(&config), listener, stop.clone()).await?;

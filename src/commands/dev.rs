@@ -9,10 +9,10 @@ use crate::cli::DevArgs;
 use crate::embedded::Embedded;
 use crate::exit::Exit;
 use crate::lifecycle::Stop;
-use crate::{listen, output, settings, telemetry};
+use crate::{OwnKinds, listen, output, settings, telemetry};
 
 /// Runs it until a signal.
-pub(crate) async fn run(file: Option<&Path>, args: DevArgs) -> anyhow::Result<Exit> {
+pub(crate) async fn run(file: Option<&Path>, own: &OwnKinds, args: DevArgs) -> anyhow::Result<Exit> {
     let mut flags = settings::listen(Role::Embedded, args.listen.listen);
     if let Some(data) = args.data {
         flags.push(Override {
@@ -24,7 +24,7 @@ pub(crate) async fn run(file: Option<&Path>, args: DevArgs) -> anyhow::Result<Ex
     let config = settings::read(file, Role::Embedded, flags)?.config;
     telemetry::start(&config.log)?;
     let stop = Stop::on_signals()?;
-    let backend = Embedded::start(&config, &stop).await?;
+    let backend = Embedded::start(&config, own, &stop).await?;
     banner(backend.address, &config.database.data)?;
     backend.ended().await?;
     Ok(stop.exit())

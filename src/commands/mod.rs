@@ -20,22 +20,22 @@ use std::net::SocketAddr;
 use crate::cli::{Cli, ClientArgs, Command, DevArgs, ServerArgs};
 use crate::client::{Answer, Client, ClientError, JobView};
 use crate::exit::Exit;
-use crate::{listen, output, telemetry};
+use crate::{OwnKinds, listen, output, telemetry};
 
 /// Where `offload dev` listens unless told.
 const SERVER: &str = "http://127.0.0.1:8080";
 
 /// Does what the command line asks for.
-pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
+pub(crate) async fn run(cli: Cli, own: &OwnKinds) -> anyhow::Result<Exit> {
     let file = cli.config.as_deref();
     match cli.command.unwrap_or_else(|| Command::Dev(DevArgs::default())) {
-        Command::Dev(args) => dev::run(file, args).await,
-        Command::Api(args) => api::run(file, args).await,
-        Command::Worker(args) => worker::run(file, args).await,
+        Command::Dev(args) => dev::run(file, own, args).await,
+        Command::Api(args) => api::run(file, own, args).await,
+        Command::Worker(args) => worker::run(file, own, args).await,
         Command::Migrate(args) => migrate::run(file, args).await,
         Command::Demo(args) => demo::run(args).await,
-        Command::Openapi => openapi::run(file),
-        Command::Config(args) => config::run(file, args),
+        Command::Openapi => openapi::run(file, own),
+        Command::Config(args) => config::run(file, own, args),
         Command::Submit(args) => submit::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Wait(args) => wait::run(args).await,

@@ -10,10 +10,10 @@ use crate::cli::WorkerArgs;
 use crate::exit::Exit;
 use crate::lifecycle::{self, Stop};
 use crate::wiring::Parts;
-use crate::{listen, settings, telemetry};
+use crate::{OwnKinds, listen, settings, telemetry};
 
 /// Runs it until a signal.
-pub(crate) async fn run(file: Option<&Path>, args: WorkerArgs) -> anyhow::Result<Exit> {
+pub(crate) async fn run(file: Option<&Path>, own: &OwnKinds, args: WorkerArgs) -> anyhow::Result<Exit> {
     let config = settings::read(file, Role::Worker, flags(args))?.config;
     telemetry::start(&config.log)?;
     let stop = Stop::on_signals()?;
@@ -21,7 +21,7 @@ pub(crate) async fn run(file: Option<&Path>, args: WorkerArgs) -> anyhow::Result
         Some(address) => Some(listen::bind(address).await?),
         None => None,
     };
-    let parts = Parts::services(&config, "worker").await?;
+    let parts = Parts::services(&config, own, "worker").await?;
     let worker = parts.worker(&config);
     if let Some(listener) = listener {
         announce("worker", listener.local_addr()?)?;

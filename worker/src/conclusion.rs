@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use offload_common::RawJson;
 use offload_common::job::transition::{Decision, Event, Snapshot, decide};
 use offload_common::job::{Lease, State};
 use offload_common::store::{Candidate, Dispatch, Error, Finish, Finished, Pointer, Transaction};
+use offload_common::{RawJson, failpoint};
 
 use crate::engine::Engine;
 use crate::finisher::Written;
@@ -38,10 +38,12 @@ impl Conclusion<'_> {
                 Some(finish) => finish,
                 None => return,
             };
+            failpoint::reach("finish.before");
             let written = match transaction.take() {
                 Some(transaction) => self.commit(transaction, &finish).await,
                 None => self.engine.finisher.write(finish.clone()).await.into(),
             };
+            failpoint::reach("finish.after");
             match written {
                 Step::Known(Finished::Applied(pointer)) => return self.applied(&finish, pointer),
                 // The row has a wish to cancel that this run had not heard of.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use offload_common::clock;
 use offload_common::job::State;
 use offload_common::job::transition::Event;
 use offload_common::store::{Candidate, Transaction};
+use offload_common::{clock, failpoint};
 use tracing::Instrument as _;
 
 use crate::conclusion::Conclusion;
@@ -51,7 +51,10 @@ pub(crate) async fn execute(engine: Arc<Engine>, job: Candidate, kind: Arc<dyn A
         engine.steal.notify_one();
     }
     match (settled, run.take_receipt()) {
-        (Settled::Done, Some(receipt)) => receipt.done(),
+        (Settled::Done, Some(receipt)) => {
+            failpoint::reach("ack.before");
+            receipt.done();
+        }
         // Dropped: given back.
         (Settled::GiveBack, receipt) => drop(receipt),
         (Settled::Done, None) => {}
@@ -82,6 +85,7 @@ async fn perform(
         if let Some(reason) = run.stop.reason() {
             return (Ended::Stopped(reason), None);
         }
+        failpoint::reach("effect.before");
         let ended = tokio::select! {
             biased;
             returned = kind.run(&context, &payload) => match (run.stop.reason(), returned) {
@@ -97,6 +101,7 @@ async fn perform(
             () = engine.reporter.follow(&run, &engine.runs) => Ended::Stopped(StopReason::LeaseLost),
             () = settle_early(&engine, &run) => Ended::Stopped(StopReason::LeaseLost),
         };
+        failpoint::reach("effect.after");
         let transaction = if matches!(ended, Ended::Returned(Ok(_))) { context.into_transaction() } else { None };
         (ended, transaction)
     };

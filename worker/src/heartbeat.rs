@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use offload_common::clock;
 use offload_common::retry;
 use offload_common::store::{Beat, Session, Store, WorkerInfo};
+use offload_common::{clock, failpoint};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -139,7 +139,10 @@ impl Heartbeat {
         if claims.is_empty() {
             return;
         }
-        match timeout(PATIENCE, session.claim(&claims)).await {
+        failpoint::reach("claim.before");
+        let claimed = timeout(PATIENCE, session.claim(&claims)).await;
+        failpoint::reach("claim.after");
+        match claimed {
             Ok(Ok(outcomes)) => runs.iter().zip(outcomes).for_each(|(run, outcome)| run.end_claim(outcome)),
             Ok(Err(error)) => tracing::debug!(%error, "no answer to a claim"),
             Err(_) => tracing::debug!("no answer to a claim in time"),

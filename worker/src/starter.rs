@@ -4,11 +4,11 @@ use std::collections::hash_map::{Entry, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use offload_common::clock;
 use offload_common::job::{JobId, Nonce, State, Verdict, WorkerId, judge};
 use offload_common::kind::Effects;
 use offload_common::retry;
 use offload_common::store::{Candidate, Claim, Error};
+use offload_common::{clock, failpoint};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
@@ -84,6 +84,7 @@ impl Starter {
 
     /// Reads the rows. While the database is away, everything waits here.
     async fn fetch(&self, batch: &[Entrant]) -> Vec<Option<Candidate>> {
+        failpoint::reach("deliver.before");
         let ids: Vec<JobId> = batch.iter().map(|entrant| entrant.ticket.pointer.id).collect();
         let store = &self.engine.store;
         let fetch = |ids: Vec<JobId>| async move {
@@ -190,8 +191,10 @@ impl Starter {
         };
         let claims: Vec<Claim> = ready.iter().map(claim).collect();
         let _until_launched = self.engine.runs.takings.begin();
+        failpoint::reach("claim.before");
         let attempt = async || self.engine.store.claim(worker, &claims).await;
         let leases = retry::until_reached("claiming jobs", LONGEST_PAUSE, attempt).await;
+        failpoint::reach("claim.after");
         for (ready, lease) in ready.into_iter().zip(leases) {
             let Ready { job, kind, ticket, place } = ready;
             match lease {

@@ -41,7 +41,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<Exit> {
     let writer = progress.log_writer();
     telemetry::start_on(&config.log, move || writer.clone())?;
     let stop = Stop::on_signals()?;
-    let backend = Embedded::start(&config, &stop).await?;
+    let backend = Embedded::start(&config, &[], &stop).await?;
     let url = listen::url(backend.address);
     output::line(format_args!("Offload listens on {url}; this demo's data is in {}", folder.display()))?;
     let client = Client::new(&url, None)?;

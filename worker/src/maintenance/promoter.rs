@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use offload_common::failpoint;
 use offload_common::publisher::Publisher;
 use offload_common::store::{self, Store};
 
@@ -53,6 +54,7 @@ impl Reconcile for Promoter {
             return Ok((HELD_BACK * 2u32.pow(times.min(4))).min(LONGEST_NAP));
         }
         self.held_back.store(0, Ordering::Relaxed);
+        failpoint::reach("promote.after");
         self.publisher.send(promoted);
         Ok(Duration::ZERO)
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use offload_common::broker::{Broker, Signal};
-use offload_common::clock;
 use offload_common::store::{self, ReapPolicy};
+use offload_common::{clock, failpoint};
 
 use super::Reconcile;
 use crate::engine::Engine;
@@ -51,6 +51,7 @@ impl Reconcile for Reaper {
         tracing::info!(requeued = reaped.requeued.len(), ended = reaped.ended.len(), "took over jobs of lost workers");
         let queued = reaped.requeued.iter().map(|dispatch| dispatch.pointer.id);
         let changed = queued.chain(reaped.ended.iter().copied()).collect();
+        failpoint::reach("reap.after");
         self.engine.publisher.send(reaped.requeued);
         self.broker.signal(Signal::Changed(changed)).await;
         // There may be more.

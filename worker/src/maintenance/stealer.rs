@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use offload_common::failpoint;
 use offload_common::store::{self, Steal};
 
 use super::Reconcile;
@@ -50,6 +51,7 @@ impl Reconcile for Stealer {
         let _until_launched = engine.runs.takings.begin();
         // A reply that is lost leaves rows that say they run here: the heartbeat finds them.
         let stolen = engine.store.steal(&steal).await?;
+        failpoint::reach("steal.after");
         let took_some = !stolen.is_empty();
         for ((job, lease), slot) in stolen.into_iter().zip(slots) {
             // The kinds asked for are the kinds that are here.

@@ -32,7 +32,7 @@ fn worker_with(bench: &Bench, more: &[Arc<dyn AnyKind>]) -> Running {
         let program = json!({"command": ["sh", "-c", script]});
         config.kinds.insert(name.to_owned(), serde_json::from_value(program).expect("a program"));
     }
-    let shipped = kinds::builtin(&config).expect("good kinds");
+    let shipped = kinds::all(&config, &[]).expect("good kinds");
     bench.worker(&[shipped.as_slice(), more].concat())
 }
 
