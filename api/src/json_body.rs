@@ -15,6 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
+use crate::body::not_encoded;
 use crate::problem::{FieldError, Problem, ProblemType};
 
 /// A body that trickles in more slowly than this is given up.
@@ -35,6 +36,7 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: u64) -> Result<
         let detail = "the body must be sent with `Content-Type: application/json`";
         return Err(Problem::new(ProblemType::UnsupportedMediaType, detail));
     }
+    not_encoded(headers)?;
     parse(collect(body, limit).await?)
 }
 

@@ -5,6 +5,7 @@
 //! description beside its handler; the router and the OpenAPI document are made from the same list of them.
 
 mod app;
+mod body;
 mod catalog;
 mod conditional;
 mod envelope;

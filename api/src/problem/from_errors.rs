@@ -32,6 +32,9 @@ impl From<files::Error> for Problem {
     fn from(error: files::Error) -> Self {
         match error {
             files::Error::TooLarge(limit) => Problem::too_large(limit),
+            files::Error::Interrupted(why) if why.kind() == std::io::ErrorKind::TimedOut => {
+                Problem::new(ProblemType::RequestTimeout, why)
+            }
             files::Error::Interrupted(_) => Problem::new(ProblemType::MalformedRequest, error),
             files::Error::Missing(id) => {
                 tracing::error!(%error, "a file's record is there, and its content is not");

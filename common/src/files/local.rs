@@ -94,7 +94,7 @@ impl BlobStore for LocalFiles {
 async fn write(file: &mut tokio::fs::File, path: &Path, mut content: ByteStream, limit: u64) -> Result<Stored, Error> {
     let (mut bytes, mut hash) = (0, Sha256::new());
     while let Some(piece) = content.next().await {
-        let piece = piece.map_err(|error| Error::Interrupted(error.to_string()))?;
+        let piece = piece.map_err(Error::Interrupted)?;
         bytes += piece.len() as u64;
         if bytes > limit {
             return Err(Error::TooLarge(limit));
@@ -260,7 +260,10 @@ mod tests {
         assert!(matches!(too_long, Err(Error::TooLarge(5))), "{too_long:?}");
         let broken = content(&["12345"]).chain(stream::iter([Err(io::Error::other("the client went away"))]));
         let cut_off = files.put(FileId::new(), broken.boxed(), 100).await;
-        assert!(matches!(&cut_off, Err(Error::Interrupted(why)) if why == "the client went away"), "{cut_off:?}");
+        assert!(
+            matches!(&cut_off, Err(Error::Interrupted(why)) if why.to_string() == "the client went away"),
+            "{cut_off:?}"
+        );
         assert!(all_files(folder.path()).is_empty());
     }
 

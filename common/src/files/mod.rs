@@ -23,7 +23,7 @@ pub enum Error {
     TooLarge(u64),
     /// The sender broke off, or sent something unreadable.
     #[error("the upload broke off: {0}")]
-    Interrupted(String),
+    Interrupted(std::io::Error),
     /// Its content is not there.
     #[error("the content of file {0} is missing from the file storage")]
     Missing(FileId),

@@ -8,8 +8,7 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use futures_util::{StreamExt, TryStreamExt};
-use offload_common::files::ByteStream;
+use futures_util::StreamExt;
 use offload_common::job::FileId;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -17,6 +16,7 @@ use serde_json::json;
 
 use super::{file_path, multipart};
 use crate::app::App;
+use crate::body;
 use crate::openapi::{Answer, Operation, Schemas};
 use crate::problem::{Problem, ProblemType};
 use crate::request::TENANT;
@@ -56,6 +56,7 @@ fn describe(schemas: &mut Schemas) -> Operation {
         .body(true, json!({ "*/*": { "schema": {} }, "multipart/form-data": { "schema": form } }))
         .problems(&[
             ProblemType::MalformedRequest,
+            ProblemType::RequestTimeout,
             ProblemType::ContentTooLarge,
             ProblemType::UnsupportedMediaType,
             ProblemType::Validation,
@@ -65,15 +66,16 @@ fn describe(schemas: &mut Schemas) -> Operation {
         .answer(Answer::json(201, "The file is stored.", schemas.of::<FileView<'_>>()).header("Location", "The file."))
 }
 
-async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, content: Body) -> Result<Response, Problem> {
     let limit = app.files_config.max_bytes;
+    body::not_encoded(&headers)?;
     let boundary = multipart::boundary(&headers)?;
-    if boundary.is_none() && body.size_hint().lower() > limit {
+    if boundary.is_none() && content.size_hint().lower() > limit {
         return Err(Problem::too_large(limit));
     }
     let (content_type, content) = match boundary {
-        Some(boundary) => multipart::first_file(body, boundary).await?,
-        None => (content_type(&headers)?, raw(body)),
+        Some(boundary) => multipart::first_file(content, boundary).await?,
+        None => (content_type(&headers)?, body::pieces(content, body::IDLE).boxed()),
     };
     // A task of its own: a client that goes away must not stop the storage between the content and its record. It sees
     // the stream break off, and tidies up.
@@ -85,10 +87,6 @@ async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> 
     let file = saving.await.map_err(|_| Problem::internal())??;
     let view = FileView { id: file.id, bytes: file.bytes, content_type: &file.content_type, sha256: &file.sha256 };
     Ok((StatusCode::CREATED, [(LOCATION, file_path(file.id))], Json(view)).into_response())
-}
-
-fn raw(body: Body) -> ByteStream {
-    body.into_data_stream().map_err(std::io::Error::other).boxed()
 }
 
 fn content_type(headers: &HeaderMap) -> Result<String, Problem> {

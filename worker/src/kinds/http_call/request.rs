@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use offload_common::job::JobId;
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, StatusCode};
 
 use super::Payload;
@@ -24,6 +24,19 @@ const RESERVED: [&str; 13] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+];
+
+/// The headers that may follow a redirect to another origin: they say what the request is, not who makes it. Any other
+/// may be a secret (`Authorization`, `Cookie`, `X-Api-Key`, …).
+const HARMLESS: [&str; 8] = [
+    "accept",
+    "accept-language",
+    "content-language",
+    "content-type",
+    "idempotency-key",
+    "traceparent",
+    "tracestate",
+    "user-agent",
 ];
 
 /// A request, apart from where it goes.
@@ -72,7 +85,7 @@ impl Request {
     }
 
     /// Changes it as a redirect asks (RFC 9110, section 15.4): 303 makes it a GET, 301 and 302 do so with a POST, and
-    /// 307 and 308 leave it. Credentials do not follow to another origin.
+    /// 307 and 308 leave it. To another origin only harmless headers follow.
     pub(super) fn redirect(&mut self, status: StatusCode, same_origin: bool) {
         let becomes_get = match status {
             StatusCode::SEE_OTHER => self.method != Method::HEAD && self.method != Method::GET,
@@ -86,8 +99,9 @@ impl Request {
             self.headers.remove(CONTENT_LENGTH);
         }
         if !same_origin {
-            self.headers.remove(AUTHORIZATION);
-            self.headers.remove(COOKIE);
+            let headers = std::mem::take(&mut self.headers);
+            let harmless = headers.iter().filter(|(name, _)| HARMLESS.contains(&name.as_str()));
+            self.headers.extend(harmless.map(|(name, value)| (name.clone(), value.clone())));
         }
     }
 
@@ -194,12 +208,13 @@ mod tests {
 
     #[test]
     fn credentials_stay_with_their_origin() {
-        let headers = json!({"Authorization": "Bearer x", "Cookie": "a=b", "Accept": "*/*"});
+        let headers = json!({"Authorization": "Bearer x", "X-Api-Key": "k", "Accept": "*/*"});
         let mut request = request(json!({"method": "GET", "url": "http://a", "headers": headers})).expect("valid");
         request.redirect(StatusCode::FOUND, true);
         assert_eq!(get(&request, "authorization"), Some("Bearer x"));
         request.redirect(StatusCode::FOUND, false);
-        assert_eq!((get(&request, "authorization"), get(&request, "cookie")), (None, None));
+        assert_eq!((get(&request, "authorization"), get(&request, "x-api-key")), (None, None));
         assert_eq!(get(&request, "accept"), Some("*/*"));
+        assert!(get(&request, "idempotency-key").is_some(), "the other side can still tell a repetition");
     }
 }
