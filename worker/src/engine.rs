@@ -15,7 +15,7 @@ use crate::executor;
 use crate::finisher::Finisher;
 use crate::kind::AnyKind;
 use crate::reporter::Reporter;
-use crate::run::{Run, Runs, StopReason};
+use crate::run::{Run, Runs};
 
 /// What every run in this process shares.
 pub(crate) struct Engine {
@@ -54,10 +54,7 @@ impl Engine {
     /// Starts a run in a task of its own.
     pub(crate) fn launch(self: &Arc<Self>, job: Candidate, kind: Arc<dyn AnyKind>, run: Run, place: Place) {
         let run = Arc::new(run);
-        if !self.runs.enter(&run) {
-            // The membership ended between its claim and now: it is handed back without having started.
-            run.stop.because(StopReason::OutOfTouch);
-        }
+        self.runs.enter(&run);
         self.tasks.spawn(executor::execute(self.clone(), job, kind, run, place));
     }
 }

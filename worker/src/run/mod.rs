@@ -117,6 +117,22 @@ impl Run {
         }
     }
 
+    /// The row is known to have moved on: the handler is stopped, and nobody waits for a claim any more.
+    pub(crate) fn superseded(&self) {
+        self.phase.send_modify(|phase| *phase = phase.superseded());
+        self.stop.because(StopReason::LeaseLost);
+    }
+
+    /// The membership is over, and nobody claims for it any more.
+    pub(crate) fn abandon_claim(&self) {
+        self.phase.send_modify(|phase| *phase = phase.abandoned());
+    }
+
+    /// The latest epoch that the row is known to have had under this run.
+    fn latest_epoch(&self) -> Epoch {
+        if let Phase::Claimed(lease) = *self.phase.borrow() { lease.epoch } else { self.epoch }
+    }
+
     /// The handler has ended: no claim starts any more. Waits for one whose outcome is not known.
     pub(crate) async fn finish(&self) -> Hold {
         let mut changes = self.phase.subscribe();

@@ -160,3 +160,26 @@ async fn the_message_of_a_long_run_is_settled_early() {
     bench.reaches(id, State::Succeeded).await;
     bench.reaches(next, State::Succeeded).await;
 }
+
+#[tokio::test]
+async fn a_run_that_is_replaced_before_its_claim_is_known_leaves_nothing_behind() {
+    let (bench, faults) = counting().await;
+    let gate = Gate::new();
+    let worker = bench.worker(&[gate.kind(Effects::Repeatable)]);
+    faults.lazy_claims_away.store(usize::MAX, Ordering::SeqCst);
+    let dispatch = bench.accept(job()).await.expect("queued");
+    let (id, epoch) = (dispatch.pointer.id, dispatch.pointer.epoch);
+    bench.publisher.send(vec![dispatch]);
+    assert_eq!(gate.started().await, (id, 1));
+    eventually("a claim without an answer", async || (faults.claims.load(Ordering::SeqCst) > 0).then_some(())).await;
+    // Another takes the job and leaves it; what is taken back from that one comes to this worker.
+    let other = bench.store.join(&factory::worker(&[])).await.expect("joined");
+    let nonce = offload_common::job::Nonce::new();
+    let claim = Claim { job: id, epoch, nonce, running_for: std::time::Duration::ZERO };
+    assert!(bench.store.claim(other.worker(), &[claim]).await.expect("claimed")[0].is_some());
+    other.leave().await.expect("left");
+    assert_eq!(gate.dropped_and_started().await, (id, id));
+    gate.let_through(1);
+    assert_eq!(bench.reaches(id, State::Succeeded).await.losses, 1);
+    assert_eq!(worker.drain().await, Exit::Drained, "the first run has ended, too");
+}

@@ -1,9 +1,12 @@
 //! The end of a worker.
 
+use std::sync::Arc;
+
 use offload_common::job::State;
 use offload_common::kind::Effects;
 use offload_worker::Exit;
 
+use crate::engine::support::faulty::{Faults, Faulty};
 use crate::engine::support::{Bench, Gate, job};
 
 #[tokio::test]
@@ -100,4 +103,28 @@ async fn a_worker_that_never_joined_can_end() {
     bench.store.close().await;
     let worker = bench.worker(&[]);
     assert_eq!(worker.drain().await, Exit::Drained);
+}
+
+#[tokio::test]
+async fn what_was_being_claimed_when_all_were_told_to_end_is_handed_back_too() {
+    let mut bench = Bench::new().await;
+    bench.config.drain_seconds = 0;
+    let faults = Arc::new(Faults::default());
+    bench.store = Arc::new(Faulty { store: bench.store.clone(), faults: faults.clone() });
+    let gate = Gate::new();
+    let worker = bench.worker(&[gate.kind(Effects::Unsafe)]);
+    let first = bench.submit(job()).await;
+    assert_eq!(gate.started().await, (first, 1));
+    faults.claims_held.send_replace(true);
+    let second = bench.submit(job()).await;
+    bench.reaches(second, State::Running).await;
+    let end = tokio::spawn(worker.drain());
+    assert_eq!(gate.dropped().await, first);
+    faults.claims_held.send_replace(false);
+    assert!(matches!(end.await.expect("no panic"), Exit::HandedBack(_)));
+    for id in [first, second] {
+        let back = bench.read(id).await;
+        assert_eq!((back.state, back.attempt, back.losses), (State::Queued, 0, 0));
+    }
+    assert!(gate.is_quiet().await, "the second has not started");
 }

@@ -22,6 +22,10 @@ pub(crate) struct Faults {
     pub(crate) finishes_unheard: AtomicUsize,
     /// So many claims are done, and their reply comes only when the worker has looked several times at what it holds.
     pub(crate) claims_slow: AtomicUsize,
+    /// So many claims of lazy runs are not answered, before they are done.
+    pub(crate) lazy_claims_away: AtomicUsize,
+    /// While this is set, claims are done, and their replies are held back.
+    pub(crate) claims_held: watch::Sender<bool>,
     /// So many steals are done, and their reply is lost.
     pub(crate) steals_unheard: AtomicUsize,
     /// So many beats say that the worker was taken for dead.
@@ -77,6 +81,9 @@ impl Session for FaultySession {
 
     async fn claim(&mut self, claims: &[Claim]) -> Result<Vec<Option<Lease>>> {
         self.faults.claims.fetch_add(claims.len(), Ordering::SeqCst);
+        if Faults::strikes(&self.faults.lazy_claims_away) {
+            return Err(away());
+        }
         self.session.claim(claims).await
     }
 
@@ -101,6 +108,7 @@ impl Store for Faulty {
             let enough = *looks.borrow() + 5;
             looks.wait_for(|looks| *looks >= enough).await.expect("the sender is here");
         }
+        self.faults.claims_held.subscribe().wait_for(|held| !held).await.expect("the sender is here");
         claimed
     }
 

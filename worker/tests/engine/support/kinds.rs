@@ -93,6 +93,15 @@ impl Gate {
         }
     }
 
+    /// The next handler that is dropped and the next that starts, in whichever order.
+    pub(crate) async fn dropped_and_started(&self) -> (JobId, JobId) {
+        match (self.next().await, self.next().await) {
+            (Seen::Dropped(dropped), Seen::Started(started, _))
+            | (Seen::Started(started, _), Seen::Dropped(dropped)) => (dropped, started),
+            other => panic!("expected one drop and one start, not {other:?}"),
+        }
+    }
+
     /// Lets so many handlers through.
     pub(crate) fn let_through(&self, handlers: usize) {
         self.open.add_permits(handlers);
