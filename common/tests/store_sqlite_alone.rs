@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use offload_common::job::transition::Transition as Outcome;
-use offload_common::job::{JobId, Lease, Nonce, State, WorkerId};
+use offload_common::job::{JobId, Lease, Nonce, State};
 use offload_common::store::sqlite::SqliteStore;
 use offload_common::store::{
     Accepted, Beat, Claim, Column, ColumnType, Error, Finish, Finished, ReapPolicy, Store, TableName,
@@ -29,7 +29,8 @@ async fn running(store: &SqliteStore) -> Lease {
     let [Accepted::New { dispatch: Some(dispatch), .. }] = &accepted[..] else { panic!("{accepted:?}") };
     let pointer = dispatch.pointer;
     let claim = Claim { job: pointer.id, epoch: pointer.epoch, nonce: Nonce::new(), running_for: Duration::ZERO };
-    store.claim(WorkerId::new(), &[claim]).await.expect("claimed")[0].expect("granted")
+    let session = store.join(&factory::worker(&[factory::KIND])).await.expect("joined");
+    store.claim(session.worker(), &[claim]).await.expect("claimed")[0].lease().expect("granted")
 }
 
 fn success(lease: Lease) -> Finish {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offload_common::retry;
-use offload_common::store::{Beat, Session, Store, WorkerInfo};
+use offload_common::store::{Beat, Claimed, Session, Store, WorkerInfo};
 use offload_common::{clock, failpoint};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -93,8 +93,16 @@ impl Heartbeat {
                         return over;
                     }
                 }
-                () = tokio::time::sleep(self.lazy_claim / 4) => self.claim(session).await,
-                () = self.engine.runs.claim_wanted() => self.claim(session).await,
+                () = self.engine.runs.doubted() => {
+                    if let Some(over) = self.beat(session, &mut pulse, &mut strays).await {
+                        return over;
+                    }
+                }
+                () = self.claim_turn() => {
+                    if let Some(over) = self.claim(session).await {
+                        return over;
+                    }
+                }
             }
         }
     }
@@ -132,20 +140,39 @@ impl Heartbeat {
         self.engine.runs.stand(Standing::Member(membership));
     }
 
+    /// Waits until it is time to look for runs to claim.
+    async fn claim_turn(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(self.lazy_claim / 4) => {}
+            () = self.engine.runs.claim_wanted() => {}
+        }
+    }
+
     /// Claims the runs that want it or have lasted long enough. One without an answer is tried again at the next turn.
-    async fn claim(&self, session: &mut dyn Session) {
+    async fn claim(&self, session: &mut dyn Session) -> Option<Over> {
         let now = clock::instant();
         let (runs, claims) = self.engine.runs.begin_claims(self.lazy_claim, now);
         if claims.is_empty() {
-            return;
+            return None;
         }
         failpoint::reach("claim.before");
         let claimed = timeout(PATIENCE, session.claim(&claims)).await;
         failpoint::reach("claim.after");
         match claimed {
-            Ok(Ok(outcomes)) => runs.iter().zip(outcomes).for_each(|(run, outcome)| run.end_claim(outcome)),
+            Ok(Ok(answers)) => {
+                for (run, answer) in runs.iter().zip(&answers) {
+                    match answer {
+                        Claimed::Granted(lease) => run.end_claim(Some(*lease)),
+                        Claimed::MovedOn => run.end_claim(None),
+                        // Nobody claims for it any more.
+                        Claimed::NotAMember => {}
+                    }
+                }
+                return answers.contains(&Claimed::NotAMember).then_some(Over::Fenced);
+            }
             Ok(Err(error)) => tracing::debug!(%error, "no answer to a claim"),
             Err(_) => tracing::debug!("no answer to a claim in time"),
         }
+        None
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use offload_common::job::{JobId, Nonce, State, Verdict, WorkerId, judge};
 use offload_common::kind::Effects;
 use offload_common::retry;
-use offload_common::store::{Candidate, Claim, Error};
+use offload_common::store::{Candidate, Claim, Claimed, Error};
 use offload_common::{clock, failpoint};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -193,14 +193,21 @@ impl Starter {
         let _until_launched = self.engine.runs.takings.begin();
         failpoint::reach("claim.before");
         let attempt = async || self.engine.store.claim(worker, &claims).await;
-        let leases = retry::until_reached("claiming jobs", LONGEST_PAUSE, attempt).await;
+        let answers = retry::until_reached("claiming jobs", LONGEST_PAUSE, attempt).await;
         failpoint::reach("claim.after");
-        for (ready, lease) in ready.into_iter().zip(leases) {
+        for (ready, answer) in ready.into_iter().zip(answers) {
             let Ready { job, kind, ticket, place } = ready;
-            match lease {
-                Some(lease) => self.engine.launch(job, kind, Run::claimed(lease, Some(ticket.receipt)), place),
+            match answer {
+                Claimed::Granted(lease) => {
+                    self.engine.launch(job, kind, Run::claimed(lease, Some(ticket.receipt)), place);
+                }
                 // Somebody else has it.
-                None => ticket.receipt.done(),
+                Claimed::MovedOn => ticket.receipt.done(),
+                Claimed::NotAMember => {
+                    self.engine.runs.doubt(worker);
+                    // Given back: others can run it.
+                    drop(ticket);
+                }
             }
         }
     }

@@ -140,7 +140,7 @@ impl TestApp {
         let candidate = self.store.fetch(&[job]).await.expect("fetched").remove(0).expect("there");
         let claim = Claim { job, epoch: candidate.epoch, nonce: Nonce::new(), running_for: Duration::ZERO };
         let leases = self.store.claim(session.worker(), &[claim]).await.expect("claimed");
-        (session, leases[0].expect("granted"))
+        (session, leases[0].lease().expect("granted"))
     }
 
     /// Says something as a handler would.

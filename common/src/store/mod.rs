@@ -6,7 +6,6 @@
 //!
 //! [`crate::testing`] holds the suite that every implementation passes.
 
-mod fence;
 mod fleet;
 mod intake;
 pub mod postgres;
@@ -21,10 +20,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
-pub use fence::{Fate, Fence};
 pub use fleet::{Beat, RegisteredKind, Steal, Worker, WorkerInfo};
 pub use intake::{Accepted, Cancelled, Dispatch, IdempotencyKey, JobFilter, LaneDepth, Pointer};
-pub use runs::{Candidate, Claim, Finish, Finished, Report, ReportedLine};
+pub use runs::{Candidate, Claim, Claimed, Finish, Finished, Report, ReportedLine};
 pub use tables::{Column, ColumnType, TableName};
 pub use upkeep::{FileRecord, Pruned, ReapPolicy, Reaped, Retention};
 
@@ -85,7 +83,7 @@ pub trait Session: Send {
     async fn beat(&mut self) -> Result<Beat>;
 
     /// Claims on the session's own connection. Same answer as [`Store::claim`].
-    async fn claim(&mut self, claims: &[Claim]) -> Result<Vec<Option<Lease>>>;
+    async fn claim(&mut self, claims: &[Claim]) -> Result<Vec<Claimed>>;
 
     /// The leases of all rows that say `running` by this membership. Where a reply was lost for good (of a steal, say),
     /// one may be among them that nothing here runs: its worker finds it by this and hands it back.
@@ -146,9 +144,10 @@ pub trait Store: Send + Sync + 'static {
     /// Reads rows right before their start; one entry per id, in order; `None` where there is no row.
     async fn fetch(&self, ids: &[JobId]) -> Result<Vec<Option<Candidate>>>;
 
-    /// Claims queued rows for a worker; one entry per claim, in order; `None` where the row is not `queued` at that
-    /// epoch any more. A row that already carries the claim's nonce was claimed by an earlier try, and is granted.
-    async fn claim(&self, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Option<Lease>>>;
+    /// Claims queued rows for a worker; one entry per claim, in order. A row that already carries the claim's nonce was
+    /// claimed by an earlier try, and is granted. Only a member is granted anything new; one that is reaped at the same
+    /// moment may be, and [`Store::reap`] takes that back.
+    async fn claim(&self, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Claimed>>;
 
     /// Ends runs; one entry per finish, in order. Applies a row only if its epoch is the lease's, its state the one the
     /// lease says, and, for a transition that is not final, no cancel is wished. [`Error::Rejected`] means that at
@@ -176,7 +175,7 @@ pub trait Store: Send + Sync + 'static {
     async fn promote(&self, window: u32, limit: u32) -> Result<Vec<Dispatch>>;
 
     /// Claims queued rows whose messages must have been lost, oldest queued first, those that lost a worker before all.
-    /// Answers each as it reads after its claim.
+    /// Answers each as it reads after its claim. Who is no member gets nothing, as with [`Store::claim`].
     async fn steal(&self, steal: &Steal) -> Result<Vec<(Candidate, Lease)>>;
 
     /// Marks workers without a beat as reaped, and takes every running row whose worker is reaped or unknown through

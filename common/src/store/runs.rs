@@ -80,6 +80,26 @@ pub struct Claim {
     pub running_for: Duration,
 }
 
+/// What became of a [`Claim`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// The row says `running` under this lease.
+    Granted(Lease),
+    /// The row is not `queued` at that epoch any more: a message that said so is void.
+    MovedOn,
+    /// The worker was taken for dead, has left, or never joined. Nothing was written, and a message of the job is as
+    /// good as it was.
+    NotAMember,
+}
+
+impl Claimed {
+    /// The lease, where it was granted.
+    #[must_use]
+    pub fn lease(self) -> Option<Lease> {
+        if let Claimed::Granted(lease) = self { Some(lease) } else { None }
+    }
+}
+
 /// The end of a run.
 #[derive(Clone, Debug)]
 pub struct Finish {

@@ -8,7 +8,9 @@ use offload_common::testing::eventually;
 use offload_common::testing::factory;
 use sqlx::Connection;
 
-use crate::harness::{Harness, STATEMENT_TIMEOUT, WAITING, claim_of, number, queue, run, running, success, until};
+use crate::harness::{
+    Harness, STATEMENT_TIMEOUT, WAITING, claim_of, left_running, number, queue, run, running, success, until,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_away_is_told_at_once_and_found_again() {
@@ -66,7 +68,7 @@ async fn a_network_that_swallows_everything_ends_a_call() {
 async fn a_dropped_call_leaves_nothing_behind() {
     let (harness, store) = Harness::start().await;
     let mut beside = harness.connect().await;
-    let lease = running(&store, offload_common::job::WorkerId::new()).await;
+    let lease = left_running(&store).await;
     let mut holder = harness.connect().await;
     run(&mut holder, "BEGIN; SELECT FROM offload.jobs FOR UPDATE").await;
     for _ in 0..10 {
@@ -143,7 +145,7 @@ async fn a_connection_does_not_depend_on_the_roles_settings() {
     .await;
     let store = harness.store("settled");
     store.migrate().await.expect("migrated");
-    let lease = running(&store, offload_common::job::WorkerId::new()).await;
+    let lease = left_running(&store).await;
     let job = store.job(factory::TENANT, lease.job).await.expect("read").expect("there");
     assert!((job.created_at - clock::now()).num_hours().abs() < 1, "{}", job.created_at);
     let mut transaction = store.begin(&lease).await.expect("begun");

@@ -112,7 +112,15 @@ pub(crate) fn claim_of(pointer: Pointer) -> Claim {
 /// Accepts a job and claims it.
 pub(crate) async fn running(store: &PostgresStore, worker: WorkerId) -> Lease {
     let pointer = queue(store, factory::job()).await;
-    store.claim(worker, &[claim_of(pointer)]).await.expect("claimed")[0].expect("granted")
+    store.claim(worker, &[claim_of(pointer)]).await.expect("claimed")[0].lease().expect("granted")
+}
+
+/// Accepts a job and claims it, for a worker that has left since.
+pub(crate) async fn left_running(store: &PostgresStore) -> Lease {
+    let session = store.join(&factory::worker(&[factory::KIND])).await.expect("joined");
+    let lease = running(store, session.worker()).await;
+    session.leave().await.expect("left");
+    lease
 }
 
 /// The finish of a claimed first run that succeeded.

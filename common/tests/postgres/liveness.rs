@@ -1,14 +1,15 @@
 //! A process that dies is noticed by its lock, not by its silence.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use offload_common::job::State;
 use offload_common::store::postgres::PostgresStore;
-use offload_common::store::{Beat, ReapPolicy, Reaped, Session, Store};
+use offload_common::store::{Beat, Claimed, ReapPolicy, Reaped, Session, Store};
 use offload_common::testing::eventually;
 use offload_common::testing::factory;
 
-use crate::harness::{Harness, number, run, running, state_of, until};
+use crate::harness::{Harness, WAITING, claim_of, number, queue, run, running, state_of, until};
 
 /// Long enough that silence has no part in these tests, short enough that the server has been up for half of it.
 const LEASE: Duration = Duration::from_secs(30);
@@ -88,6 +89,27 @@ async fn what_a_half_dead_process_holds_is_freed() {
     assert!(late.is_err(), "{late:?}");
     assert_eq!(state_of(&store, lease.job).await, State::Queued);
     assert_eq!(number(&mut beside, "SELECT n FROM notes").await, 2);
+}
+
+/// The claim began while its worker was a member, and is written after the mark: the next pass takes it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_commits_after_the_mark_is_taken_back() {
+    let (harness, store) = Harness::start().await;
+    let mut beside = harness.connect().await;
+    let store = Arc::new(store);
+    let session = store.join(&factory::worker(&["k"])).await.expect("joined");
+    let pointer = queue(&store, factory::job()).await;
+    let mut holder = harness.connect().await;
+    run(&mut holder, "BEGIN; SELECT FROM offload.jobs FOR UPDATE").await;
+    let (claimer, worker) = (store.clone(), session.worker());
+    let claim = tokio::spawn(async move { claimer.claim(worker, &[claim_of(pointer)]).await });
+    until(&mut beside, WAITING, 1).await;
+    run(&mut beside, "UPDATE offload.workers SET reaped_at = now()").await;
+    run(&mut holder, "ROLLBACK").await;
+    let claimed = claim.await.expect("no panic").expect("claimed");
+    assert!(matches!(claimed[..], [Claimed::Granted(_)]), "{claimed:?}");
+    let reaped = store.reap(&ReapPolicy { lease: None }).await.expect("reaped");
+    assert_eq!(reaped.requeued.iter().map(|dispatch| dispatch.pointer.id).collect::<Vec<_>>(), [pointer.id]);
 }
 
 /// A process that was fenced and joined again reaps its own former life, and lives through that.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{Days, NaiveDate, TimeDelta};
 use offload_common::clock;
-use offload_common::job::{JobId, NewJob, WorkerId};
+use offload_common::job::{JobId, NewJob};
 use offload_common::store::postgres::PostgresStore;
 use offload_common::store::{Pruned, Report, ReportedLine, Retention, Store};
 use offload_common::testing::factory::{self, TENANT};
@@ -26,7 +26,9 @@ fn job_made(days_ago: u64) -> NewJob {
 async fn run_to_its_end(store: &PostgresStore, beside: &mut PgConnection, job: NewJob, days_ago: u64) {
     let id = job.id;
     let pointer = queue(store, job).await;
-    let lease = store.claim(WorkerId::new(), &[claim_of(pointer)]).await.expect("claimed")[0].expect("granted");
+    let session = store.join(&factory::worker(&[factory::KIND])).await.expect("joined");
+    let granted = store.claim(session.worker(), &[claim_of(pointer)]).await.expect("claimed");
+    let lease = granted[0].lease().expect("granted");
     let line = ReportedLine { n: 0, at: clock::now(), level: "info", message: "a line".into() };
     store.report(&[Report { lease, progress: None, lines: vec![line] }]).await.expect("written");
     store.finish(&[success(lease)]).await.expect("finished");

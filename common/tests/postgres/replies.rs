@@ -1,11 +1,11 @@
 //! The write went through and its reply did not: trying again finds out.
 
-use offload_common::job::{Nonce, State, WorkerId};
-use offload_common::store::{Claim, Error, Finished, Store};
+use offload_common::job::{Nonce, State};
+use offload_common::store::{Claim, Claimed, Error, Finished, Store};
 use offload_common::testing::factory;
 use sqlx::PgConnection;
 
-use crate::harness::{Harness, WAITING, claim_of, queue, run, running, state_of, success, until};
+use crate::harness::{Harness, WAITING, claim_of, left_running, queue, run, state_of, success, until};
 
 /// A call whose statement arrives and is carried out, and whose reply never comes back.
 macro_rules! lose_the_reply {
@@ -29,7 +29,8 @@ async fn a_claim_is_recognised() {
     let store = std::sync::Arc::new(store);
     store.ready().await.expect("it is there");
     let mut beside = harness.connect().await;
-    let (worker, claim) = (WorkerId::new(), claim_of(queue(&first, factory::job()).await));
+    let session = first.join(&factory::worker(&[factory::KIND])).await.expect("joined");
+    let (worker, claim) = (session.worker(), claim_of(queue(&first, factory::job()).await));
     let caller = store.clone();
     lose_the_reply!(
         harness,
@@ -38,10 +39,10 @@ async fn a_claim_is_recognised() {
         async move { caller.claim(worker, &[claim]).await },
         "SELECT count(*) FROM offload.jobs WHERE state = 'running'"
     );
-    let granted = store.claim(worker, &[claim]).await.expect("answered")[0].expect("it is mine");
+    let granted = store.claim(worker, &[claim]).await.expect("answered")[0].lease().expect("it is mine");
     assert_eq!((granted.epoch, granted.nonce), (claim.epoch + 1, claim.nonce));
     let other = Claim { nonce: Nonce::new(), ..claim };
-    assert_eq!(store.claim(worker, &[other]).await.expect("answered"), [None], "another run's nonce");
+    assert_eq!(store.claim(worker, &[other]).await.expect("answered"), [Claimed::MovedOn], "another run's nonce");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,7 +52,7 @@ async fn a_finish_is_recognised() {
     let store = std::sync::Arc::new(store);
     store.ready().await.expect("it is there");
     let mut beside = harness.connect().await;
-    let lease = running(&first, WorkerId::new()).await;
+    let lease = left_running(&first).await;
     let caller = store.clone();
     lose_the_reply!(
         harness,
@@ -71,7 +72,7 @@ async fn a_broken_transaction_leaves_the_lease_good() {
     let (store, proxy) = harness.behind_a_proxy("behind").await;
     let mut beside = harness.connect().await;
     run(&mut beside, "CREATE TABLE notes (text text)").await;
-    let lease = running(&first, WorkerId::new()).await;
+    let lease = left_running(&first).await;
     let mut transaction = store.begin(&lease).await.expect("begun");
     transaction.execute("INSERT INTO notes VALUES ('x')", &[]).await.expect("written");
     proxy.disconnect();
@@ -95,7 +96,7 @@ async fn a_failed_statement_dooms_the_transaction() {
         ("COMMIT", vec![]),
         ("/* sly */ rollback", vec![]),
     ] {
-        let lease = running(&store, WorkerId::new()).await;
+        let lease = left_running(&store).await;
         let mut transaction = store.begin(&lease).await.expect("begun");
         transaction.execute("INSERT INTO notes VALUES ('y', 1)", &[]).await.expect("written");
         let refused = transaction.execute(bad, &arguments).await;

@@ -37,6 +37,7 @@ pub(crate) struct Runs {
     entered: Mutex<Entered>,
     standing: watch::Sender<Standing>,
     claims_wanted: Notify,
+    doubts: Notify,
     /// Claims that are under way for runs that are not here yet.
     pub(crate) takings: Takings,
 }
@@ -54,6 +55,7 @@ impl Runs {
             entered: Mutex::default(),
             standing: watch::Sender::new(Standing::Outside),
             claims_wanted: Notify::new(),
+            doubts: Notify::new(),
             takings: Takings::default(),
         }
     }
@@ -77,6 +79,20 @@ impl Runs {
                 run.abandon_claim();
             }
         }
+    }
+
+    /// The store does not know this membership any more: nothing starts under it, and the heartbeat is to look at once.
+    pub(crate) fn doubt(&self, worker: WorkerId) {
+        let _no_start_meanwhile = self.lock();
+        if matches!(self.standing(), Standing::Member(now) if now.worker == worker) {
+            self.standing.send_replace(Standing::Outside);
+        }
+        self.doubts.notify_one();
+    }
+
+    /// Waits for [`Runs::doubt`].
+    pub(crate) async fn doubted(&self) {
+        self.doubts.notified().await;
     }
 
     /// Where this process stands now.

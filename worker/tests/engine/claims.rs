@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use offload_common::job::{NewJob, State};
 use offload_common::kind::Effects;
-use offload_common::store::Claim;
+use offload_common::store::{Claim, Claimed};
 use offload_common::testing::{eventually, factory};
 use offload_worker::Exit;
 
@@ -116,7 +116,7 @@ async fn a_lazy_run_whose_job_was_taken_is_stopped_and_writes_nothing() {
     let nonce = offload_common::job::Nonce::new();
     let claim = Claim { job: id, epoch, nonce, running_for: std::time::Duration::ZERO };
     let taken = bench.store.claim(other.worker(), &[claim]).await.expect("claimed");
-    if let [Some(lease)] = taken[..] {
+    if let [Claimed::Granted(lease)] = taken[..] {
         assert_eq!(gate.dropped().await, id);
         let row = bench.read(id).await;
         assert_eq!((row.state, row.epoch, row.worker), (State::Running, lease.epoch, Some(other.worker())));
@@ -176,7 +176,7 @@ async fn a_run_that_is_replaced_before_its_claim_is_known_leaves_nothing_behind(
     let other = bench.store.join(&factory::worker(&[])).await.expect("joined");
     let nonce = offload_common::job::Nonce::new();
     let claim = Claim { job: id, epoch, nonce, running_for: std::time::Duration::ZERO };
-    assert!(bench.store.claim(other.worker(), &[claim]).await.expect("claimed")[0].is_some());
+    assert!(bench.store.claim(other.worker(), &[claim]).await.expect("claimed")[0].lease().is_some());
     other.leave().await.expect("left");
     assert_eq!(gate.dropped_and_started().await, (id, id));
     gate.let_through(1);

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use offload_common::job::State;
 use offload_common::kind::Effects;
+use offload_common::store::ReapPolicy;
 use offload_common::testing::eventually;
 
 use crate::engine::support::faulty::{Faults, Faulty};
@@ -39,6 +41,35 @@ async fn a_fenced_worker_stops_its_handlers_and_joins_again_under_another_id() {
     let done = bench.reaches(id, State::Succeeded).await;
     assert_eq!((done.losses, done.attempt), (1, 1));
     assert_ne!(done.worker, former.worker);
+}
+
+/// It was taken for dead since its last beat, and does not know: what it cannot claim, others can run.
+#[tokio::test]
+async fn what_is_delivered_to_a_worker_that_is_no_member_is_given_back() {
+    for effects in [Effects::Unsafe, Effects::Repeatable] {
+        let mut bench = Bench::new().await;
+        // Only its message can bring the job, and no beat comes by itself.
+        (bench.config.steal_after_seconds, bench.config.heartbeat_seconds) = (3600.0, 3600.0);
+        let gate = Gate::new();
+        let worker = bench.worker(&[gate.kind(effects)]);
+        worker.ready().await;
+        let former = worker.probes.readiness().worker;
+        let reaped = bench.store.reap(&ReapPolicy { lease: Some(Duration::ZERO) }).await.expect("reaped");
+        assert_eq!(reaped.workers.iter().map(|id| Some(id.to_string())).collect::<Vec<_>>(), [former.clone()]);
+        let id = bench.submit(job()).await;
+        if effects == Effects::Repeatable {
+            // Lazily: that it is no member shows when the run is to be claimed.
+            gate.started().await;
+            assert_eq!(gate.dropped().await, id);
+        }
+        assert_eq!(gate.started().await, (id, 1));
+        gate.let_through(1);
+        let done = bench.reaches(id, State::Succeeded).await;
+        assert_eq!((done.losses, done.attempt), (0, 1));
+        assert_ne!(done.worker.map(|id| id.to_string()), former);
+        worker.drain().await;
+        assert!(gate.is_quiet().await);
+    }
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ async fn lost(bench: &Bench, count: usize, times: u32) -> Vec<JobId> {
         for pointer in &pointers {
             let (nonce, running_for) = (Nonce::new(), std::time::Duration::ZERO);
             let claim = Claim { job: pointer.id, epoch: pointer.epoch, nonce, running_for };
-            assert!(bench.store.claim(session.worker(), &[claim]).await.expect("claimed")[0].is_some());
+            assert!(bench.store.claim(session.worker(), &[claim]).await.expect("claimed")[0].lease().is_some());
         }
         session.leave().await.expect("left");
     }

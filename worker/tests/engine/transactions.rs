@@ -50,7 +50,7 @@ async fn table_is_there(bench: &Bench) -> bool {
     let pointer = bench.accept(NewJob { kind: "another.kind".into(), ..job() }).await.expect("queued").pointer;
     let (nonce, running_for) = (Nonce::new(), std::time::Duration::ZERO);
     let claim = Claim { job: pointer.id, epoch: pointer.epoch, nonce, running_for };
-    let lease = bench.store.claim(session.worker(), &[claim]).await.expect("claimed")[0].expect("granted");
+    let lease = bench.store.claim(session.worker(), &[claim]).await.expect("claimed")[0].lease().expect("granted");
     let mut transaction = bench.store.begin(&lease).await.expect("begun");
     transaction.columns(&table()).await.expect("read").is_some()
 }

@@ -7,6 +7,7 @@ use sqlx::postgres::PgRow;
 use super::connection::Line;
 use super::intake::microseconds;
 use super::rows::{candidate, candidate_columns, get, get_lane};
+use super::runs::is_member;
 use crate::job::{JobId, Lease, Nonce};
 use crate::store::{Candidate, Dispatch, LaneDepth, Pointer, Result, Steal};
 
@@ -95,14 +96,18 @@ SELECT ceil(extract(epoch FROM min(run_at) - statement_timestamp()) * 1000000)::
 /// At most one suspect, then what lost its worker once, then the oldest of the lanes. Claimed as they are taken.
 pub(super) const STEAL: &str = concat!(
     "-- offload: steal
-WITH suspect AS MATERIALIZED (
+WITH member AS MATERIALIZED (
+    SELECT ",
+    is_member!(),
+    " AS lives
+), suspect AS MATERIALIZED (
     SELECT j.id, j.queued_at FROM offload.jobs j
-    WHERE $7 AND j.state = 'queued' AND j.losses >= 2 AND j.queue = ANY ($2) AND j.kind = ANY ($3)
+    WHERE $7 AND (SELECT lives FROM member) AND j.state = 'queued' AND j.losses >= 2 AND j.queue = ANY ($2) AND j.kind = ANY ($3)
       AND j.queued_at <= statement_timestamp() - $4 * interval '1 microsecond'
     ORDER BY j.queued_at LIMIT least($5, 1) FOR UPDATE SKIP LOCKED
 ), lost AS MATERIALIZED (
     SELECT j.id, j.queued_at FROM offload.jobs j
-    WHERE j.state = 'queued' AND j.losses = 1 AND j.queue = ANY ($2) AND j.kind = ANY ($3)
+    WHERE (SELECT lives FROM member) AND j.state = 'queued' AND j.losses = 1 AND j.queue = ANY ($2) AND j.kind = ANY ($3)
       AND j.queued_at <= statement_timestamp() - $4 * interval '1 microsecond'
     ORDER BY j.queued_at LIMIT $5 FOR UPDATE SKIP LOCKED
 ), others AS MATERIALIZED (
@@ -110,7 +115,7 @@ WITH suspect AS MATERIALIZED (
     CROSS JOIN unnest(enum_range(NULL::offload.job_priority)) AS p (priority)
     CROSS JOIN LATERAL (
         SELECT j.id, j.queued_at FROM offload.jobs j
-        WHERE j.state = 'queued' AND j.losses = 0 AND j.queue = q.queue AND j.priority = p.priority
+        WHERE (SELECT lives FROM member) AND j.state = 'queued' AND j.losses = 0 AND j.queue = q.queue AND j.priority = p.priority
           AND j.kind = ANY ($3) AND j.queued_at <= statement_timestamp() - $4 * interval '1 microsecond'
         ORDER BY j.queued_at LIMIT $5 FOR UPDATE SKIP LOCKED) o
 ), chosen AS (

@@ -34,9 +34,9 @@ use async_trait::async_trait;
 use crate::config::DatabaseConfig;
 use crate::job::{Epoch, FileId, Job, JobId, Lease, LogLine, NewJob, WorkerId};
 use crate::store::{
-    Accepted, Cancelled, Candidate, Claim, Dispatch, FileRecord, Finish, Finished, JobFilter, LaneDepth, Pointer,
-    Pruned, ReapPolicy, Reaped, RegisteredKind, Report, Result, Retention, Session, Steal, Store, Transaction, Worker,
-    WorkerInfo,
+    Accepted, Cancelled, Candidate, Claim, Claimed, Dispatch, FileRecord, Finish, Finished, JobFilter, LaneDepth,
+    Pointer, Pruned, ReapPolicy, Reaped, RegisteredKind, Report, Result, Retention, Session, Steal, Store, Transaction,
+    Worker, WorkerInfo,
 };
 
 use connection::Connector;
@@ -140,7 +140,7 @@ impl Store for PostgresStore {
         runs::fetch(&mut *self.hot().await?, ids).await
     }
 
-    async fn claim(&self, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Option<Lease>>> {
+    async fn claim(&self, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Claimed>> {
         if claims.is_empty() {
             return Ok(Vec::new());
         }
@@ -251,9 +251,9 @@ mod tests {
         reports::LOGS,
         reports::REPORT,
         runs::CLAIM,
-        runs::CLAIMED,
         runs::DECLINE,
         runs::FETCH,
+        runs::REFUSED,
         session::BEAT,
         session::HELD,
         session::JOIN,

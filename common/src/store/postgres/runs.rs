@@ -7,11 +7,11 @@ use std::time::Duration;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::connection::Line;
+use super::connection::{Line, Statement};
 use super::intake::microseconds;
 use super::rows::{candidate, candidate_columns, get};
 use crate::job::{JobId, Lease, Nonce, WorkerId};
-use crate::store::{Candidate, Claim, Pointer, Result};
+use crate::store::{Candidate, Claim, Claimed, Pointer, Result};
 
 /// The bounds let the plan leave out the partitions of other days before it looks for a single row.
 pub(super) const FETCH: &str = concat!(
@@ -22,20 +22,40 @@ SELECT ",
 WHERE j.id BETWEEN $2 AND $3"
 );
 
-pub(super) const CLAIM: &str = "-- offload: claim
+/// Whether the worker `$1` is a member.
+macro_rules! is_member {
+    () => {
+        "EXISTS (SELECT FROM offload.workers w WHERE w.id = $1 AND w.reaped_at IS NULL AND w.left_at IS NULL)"
+    };
+}
+
+pub(super) use is_member;
+
+pub(super) const CLAIM: &str = concat!(
+    "-- offload: claim
 UPDATE offload.jobs j
 SET state = 'running', epoch = j.epoch + 1, attempt = j.attempt + 1, worker_id = $1, run_nonce = c.nonce, progress = NULL,
     started_at = statement_timestamp() - c.running_for * interval '1 microsecond'
 FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[]) AS c (id, epoch, nonce, running_for)
-WHERE j.id = c.id AND j.id BETWEEN $6 AND $7 AND j.epoch = c.epoch AND j.state = 'queued'
-RETURNING j.id, j.epoch, j.run_nonce";
+WHERE j.id = c.id AND j.id BETWEEN $6 AND $7 AND j.epoch = c.epoch AND j.state = 'queued' AND ",
+    is_member!(),
+    "
+RETURNING j.id, j.epoch, j.run_nonce"
+);
 
-/// An earlier try may have claimed what this one did not find `queued`.
-pub(super) const CLAIMED: &str = "-- offload: claims whose reply was lost
-SELECT j.id, j.epoch, j.run_nonce
-FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) AS c (id, epoch, nonce) JOIN offload.jobs j ON j.id = c.id
-WHERE j.id BETWEEN $5 AND $6 AND j.epoch = c.epoch + 1 AND j.run_nonce = c.nonce AND j.state = 'running'
-  AND j.worker_id = $1";
+/// What was not granted: an earlier try may have claimed it; else the row has moved on, or it is the membership that is
+/// over. One row at least, which says which.
+pub(super) const REFUSED: &str = concat!(
+    "-- offload: claims that were not granted
+SELECT m.is_member, held.id, held.epoch, held.run_nonce
+FROM (SELECT ",
+    is_member!(),
+    " AS is_member) m LEFT JOIN (
+    SELECT j.id, j.epoch, j.run_nonce
+    FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) AS c (id, epoch, nonce) JOIN offload.jobs j ON j.id = c.id
+    WHERE j.id BETWEEN $5 AND $6 AND j.epoch = c.epoch + 1 AND j.run_nonce = c.nonce AND j.state = 'running'
+      AND j.worker_id = $1) held ON true"
+);
 
 pub(super) const DECLINE: &str = "-- offload: decline
 UPDATE offload.jobs j
@@ -62,44 +82,51 @@ pub(super) async fn fetch(line: &mut Line, ids: &[JobId]) -> Result<Vec<Option<C
 
 /// Claims rows; see [`crate::store::Store::claim`]. The rows are taken in the order of their ids, as everywhere, so that
 /// no two statements wait for each other.
-pub(super) async fn claim(line: &mut Line, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Option<Lease>>> {
-    let mut granted = grant(line, CLAIM, worker, claims.iter().collect()).await?;
-    let missing: Vec<&Claim> = claims.iter().filter(|claim| !granted.contains_key(&key(claim))).collect();
-    if !missing.is_empty() {
-        granted.extend(grant(line, CLAIMED, worker, missing).await?);
+pub(super) async fn claim(line: &mut Line, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Claimed>> {
+    let mut sorted: Vec<&Claim> = claims.iter().collect();
+    sorted.sort_unstable_by_key(|claim| claim.job);
+    let running_for: Vec<i64> = sorted.iter().map(|claim| microseconds(claim.running_for)).collect();
+    let (least, greatest) = bounds(&ids(&sorted));
+    let statement = bind(CLAIM, worker, &sorted).bind(running_for).bind(least).bind(greatest);
+    let rows = line.rows(statement).await?;
+    let mut granted = rows.iter().map(|row| lease(row, worker)).collect::<Result<HashMap<_, _>>>()?;
+
+    sorted.retain(|claim| !granted.contains_key(&key(claim)));
+    let mut refusal = Claimed::MovedOn;
+    if !sorted.is_empty() {
+        let (least, greatest) = bounds(&ids(&sorted));
+        for row in &line.rows(bind(REFUSED, worker, &sorted).bind(least).bind(greatest)).await? {
+            if !get::<bool>(row, "is_member")? {
+                refusal = Claimed::NotAMember;
+            }
+            if get::<Option<Uuid>>(row, "id")?.is_some() {
+                granted.extend([lease(row, worker)?]);
+            }
+        }
     }
-    Ok(claims.iter().map(|claim| granted.get(&key(claim)).copied()).collect())
+    let answer = |claim| granted.get(&key(claim)).map_or(refusal, |lease| Claimed::Granted(*lease));
+    Ok(claims.iter().map(answer).collect())
 }
 
 fn key(claim: &Claim) -> (Uuid, i64) {
     (claim.job.0, claim.nonce.0)
 }
 
-/// Runs [`CLAIM`] or [`CLAIMED`], and gathers the leases that it answers.
-async fn grant(
-    line: &mut Line,
-    sql: &'static str,
-    worker: WorkerId,
-    mut claims: Vec<&Claim>,
-) -> Result<HashMap<(Uuid, i64), Lease>> {
-    claims.sort_unstable_by_key(|claim| claim.job);
-    let ids: Vec<Uuid> = claims.iter().map(|claim| claim.job.0).collect();
-    let (least, greatest) = bounds(&ids);
-    let mut statement = sqlx::query(sql)
-        .bind(worker.0)
-        .bind(ids)
-        .bind(claims.iter().map(|claim| claim.epoch).collect::<Vec<_>>())
-        .bind(claims.iter().map(|claim| claim.nonce.0).collect::<Vec<_>>());
-    if sql == CLAIM {
-        statement = statement.bind(claims.iter().map(|claim| microseconds(claim.running_for)).collect::<Vec<_>>());
-    }
-    let rows = line.rows(statement.bind(least).bind(greatest)).await?;
-    let lease = |row: &PgRow| {
-        let (id, nonce) = (get(row, "id")?, get(row, "run_nonce")?);
-        let epoch = get(row, "epoch")?;
-        Ok(((id, nonce), Lease { job: JobId(id), epoch, worker, nonce: Nonce(nonce), claimed: true }))
-    };
-    rows.iter().map(lease).collect()
+fn ids(claims: &[&Claim]) -> Vec<Uuid> {
+    claims.iter().map(|claim| claim.job.0).collect()
+}
+
+/// Binds what [`CLAIM`] and [`REFUSED`] have in common.
+fn bind(sql: &'static str, worker: WorkerId, claims: &[&Claim]) -> Statement<'static> {
+    let epochs: Vec<i64> = claims.iter().map(|claim| claim.epoch).collect();
+    let nonces: Vec<i64> = claims.iter().map(|claim| claim.nonce.0).collect();
+    sqlx::query(sql).bind(worker.0).bind(ids(claims)).bind(epochs).bind(nonces)
+}
+
+/// The lease that a row shows, by the claim that it answers.
+fn lease(row: &PgRow, worker: WorkerId) -> Result<((Uuid, i64), Lease)> {
+    let (id, nonce, epoch) = (get(row, "id")?, get(row, "run_nonce")?, get(row, "epoch")?);
+    Ok(((id, nonce), Lease { job: JobId(id), epoch, worker, nonce: Nonce(nonce), claimed: true }))
 }
 
 /// Moves queued rows back to `scheduled`; see [`crate::store::Store::decline`].

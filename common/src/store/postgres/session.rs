@@ -11,7 +11,7 @@ use super::connection::{Connector, Line};
 use super::rows::get;
 use super::runs;
 use crate::job::{JobId, Lease, Nonce, WorkerId};
-use crate::store::{Beat, Claim, Error, Result, Session, WorkerInfo};
+use crate::store::{Beat, Claim, Claimed, Error, Result, Session, WorkerInfo};
 
 /// Keys are drawn from a sequence, so that a new life never meets the lock of a former one.
 pub(super) const NEXT_KEY: &str = "-- offload: a key for a new worker's lock
@@ -149,7 +149,7 @@ impl Session for PostgresSession {
         Ok(beat)
     }
 
-    async fn claim(&mut self, claims: &[Claim]) -> Result<Vec<Option<Lease>>> {
+    async fn claim(&mut self, claims: &[Claim]) -> Result<Vec<Claimed>> {
         if claims.is_empty() {
             return Ok(Vec::new());
         }

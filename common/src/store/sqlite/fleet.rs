@@ -45,6 +45,11 @@ impl Fleet {
         }
     }
 
+    /// Whether this worker is a member.
+    pub(super) fn has(&self, id: WorkerId) -> bool {
+        self.members().contains_key(&id)
+    }
+
     /// Lets a worker go.
     pub(super) fn leave(&self, id: WorkerId) {
         self.members().remove(&id);

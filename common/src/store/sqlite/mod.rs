@@ -36,8 +36,9 @@ use self::error::Failure;
 use self::fleet::Fleet;
 use self::writer::Writer;
 use super::{
-    Accepted, Cancelled, Candidate, Claim, Dispatch, FileRecord, Finish, Finished, JobFilter, LaneDepth, Pointer,
-    Pruned, ReapPolicy, Reaped, RegisteredKind, Report, Result, Retention, Session, Steal, Store, Worker, WorkerInfo,
+    Accepted, Cancelled, Candidate, Claim, Claimed, Dispatch, FileRecord, Finish, Finished, JobFilter, LaneDepth,
+    Pointer, Pruned, ReapPolicy, Reaped, RegisteredKind, Report, Result, Retention, Session, Steal, Store, Worker,
+    WorkerInfo,
 };
 use crate::job::{Epoch, FileId, Job, JobId, Lease, LogLine, NewJob, WorkerId};
 
@@ -131,8 +132,8 @@ impl Store for SqliteStore {
         Ok(reads::fetch(&self.readers, ids).await?)
     }
 
-    async fn claim(&self, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Option<Lease>>> {
-        Ok(runs::claim(&self.writer, worker, claims).await?)
+    async fn claim(&self, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Claimed>> {
+        Ok(runs::claim(&self.writer, &self.fleet, worker, claims).await?)
     }
 
     async fn finish(&self, finishes: &[Finish]) -> Result<Vec<Finished>> {
@@ -162,7 +163,7 @@ impl Store for SqliteStore {
     }
 
     async fn steal(&self, steal: &Steal) -> Result<Vec<(Candidate, Lease)>> {
-        Ok(upkeep::steal(&self.writer, steal).await?)
+        Ok(upkeep::steal(&self.writer, &self.fleet, steal).await?)
     }
 
     async fn reap(&self, policy: &ReapPolicy) -> Result<Reaped> {

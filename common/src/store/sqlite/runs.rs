@@ -6,12 +6,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Row, SqliteConnection};
 
 use super::error::Result;
+use super::fleet::Fleet;
 use super::moves::{Move, Run, apply};
 use super::rows::{duration_micros, micros, nonce, pointer, run, state};
 use super::writer::Writer;
 use crate::clock;
-use crate::job::{Lease, State, WorkerId};
-use crate::store::{Claim, Fate, Fence, Finish, Finished, Pointer, Report};
+use crate::job::{Epoch, Lease, State, WorkerId};
+use crate::store::{Claim, Claimed, Finish, Finished, Pointer, Report};
 
 pub(super) const CLAIM: &str = "-- claim a queued job
 UPDATE offload_jobs
@@ -44,18 +45,24 @@ INSERT INTO offload_logs (job_id, epoch, n, at, level, message) VALUES (?1, ?2, 
 ON CONFLICT DO NOTHING";
 
 /// See [`crate::store::Store::claim`].
-pub(super) async fn claim(writer: &Writer, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Option<Lease>>> {
+pub(super) async fn claim(writer: &Writer, fleet: &Fleet, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Claimed>> {
     if claims.is_empty() {
         return Ok(Vec::new());
     }
     let mut turn = writer.turn().await?;
+    // Asked within the turn: whoever reaps this worker takes its rows in a later one.
+    if !fleet.has(worker) {
+        turn.commit().await?;
+        return Ok(vec![Claimed::NotAMember; claims.len()]);
+    }
     let now = clock::now();
-    let mut leases = Vec::with_capacity(claims.len());
+    let mut answers = Vec::with_capacity(claims.len());
     for claim in claims {
-        leases.push(take(turn.connection(), worker, claim, now).await?);
+        let lease = take(turn.connection(), worker, claim, now).await?;
+        answers.push(lease.map_or(Claimed::MovedOn, Claimed::Granted));
     }
     turn.commit().await?;
-    Ok(leases)
+    Ok(answers)
 }
 
 /// Claims one row, or recognises that an earlier try did.
@@ -129,17 +136,15 @@ pub(super) async fn end(connection: &mut SqliteConnection, finish: &Finish, now:
     let Some(row) = sqlx::query(NOT_MOVED).bind(lease.job.0).fetch_optional(connection).await? else {
         return Ok(End::Lost);
     };
-    let fence = Fence {
-        state: state(&row)?,
-        epoch: row.try_get("epoch")?,
-        nonce: nonce(&row)?,
-        cancel_requested: row.try_get("cancel_requested")?,
-    };
-    Ok(match fence.fate(finish) {
-        Fate::Applied => End::MovedBefore((transition.to == State::Queued).then(|| pointer(&row)).transpose()?),
-        Fate::CancelRequested => End::CancelRequested,
-        Fate::Lost => End::Lost,
-    })
+    let stands: (State, Epoch) = (state(&row)?, row.try_get("epoch")?);
+    if stands == (from, lease.epoch) && row.try_get("cancel_requested")? {
+        return Ok(End::CancelRequested);
+    }
+    if stands == (transition.to, lease.epoch + 1) && nonce(&row)? == Some(lease.nonce) {
+        let queued = (transition.to == State::Queued).then(|| pointer(&row)).transpose()?;
+        return Ok(End::MovedBefore(queued));
+    }
+    Ok(End::Lost)
 }
 
 async fn started_at(connection: &mut SqliteConnection, lease: &Lease) -> Result<Option<DateTime<Utc>>> {

@@ -13,7 +13,7 @@ use super::runs;
 use super::writer::Writer;
 use crate::clock;
 use crate::job::{JobId, Lease, WorkerId};
-use crate::store::{self, Beat, Claim, Error, WorkerInfo};
+use crate::store::{self, Beat, Claim, Claimed, Error, WorkerInfo};
 
 const REGISTER_KIND: &str = "-- register a kind
 INSERT INTO offload_kinds (name, spec, registered_at) VALUES (?1, ?2, ?3)
@@ -66,8 +66,8 @@ impl store::Session for Session {
         Ok(Beat::Alive { cancel })
     }
 
-    async fn claim(&mut self, claims: &[Claim]) -> store::Result<Vec<Option<Lease>>> {
-        Ok(runs::claim(&self.writer, self.worker, claims).await?)
+    async fn claim(&mut self, claims: &[Claim]) -> store::Result<Vec<Claimed>> {
+        Ok(runs::claim(&self.writer, &self.fleet, self.worker, claims).await?)
     }
 
     async fn held(&mut self) -> store::Result<Vec<Lease>> {

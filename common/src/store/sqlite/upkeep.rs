@@ -125,8 +125,12 @@ async fn due(
 }
 
 /// See [`crate::store::Store::steal`].
-pub(super) async fn steal(writer: &Writer, steal: &Steal) -> Result<Vec<(Candidate, Lease)>> {
+pub(super) async fn steal(writer: &Writer, fleet: &Fleet, steal: &Steal) -> Result<Vec<(Candidate, Lease)>> {
     let mut turn = writer.turn().await?;
+    if !fleet.has(steal.worker) {
+        turn.commit().await?;
+        return Ok(Vec::new());
+    }
     let now = clock::now();
     let queued_before = micros(now).saturating_sub(duration_micros(steal.older_than));
     let (queues, kinds) = (string_list(&steal.queues), string_list(&steal.kinds));

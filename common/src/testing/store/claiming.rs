@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Database;
-use super::steps::{accept, claim, claim_of, finish, join, queue, queue_all, read, together};
+use super::steps::{
+    IMPATIENT, accept, claim, claim_of, finish, join, queue, queue_all, read, running, steal_all, together,
+};
 use crate::job::transition::Event;
 use crate::job::{JobId, NewJob, Nonce, State, WorkerId};
-use crate::store::{Claim, Pointer};
+use crate::store::{Claim, Claimed, Pointer};
 use crate::testing::factory::{self, TENANT};
 
 pub async fn a_claim_grants_a_lease(db: &impl Database) {
@@ -15,7 +17,7 @@ pub async fn a_claim_grants_a_lease(db: &impl Database) {
     let session = join(&store).await;
     let pointer = queue(&store, factory::job()).await;
     let wish = claim_of(pointer);
-    let lease = store.claim(session.worker(), &[wish]).await.expect("claimed")[0].expect("granted");
+    let lease = store.claim(session.worker(), &[wish]).await.expect("claimed")[0].lease().expect("granted");
     assert_eq!((lease.job, lease.worker, lease.nonce), (pointer.id, session.worker(), wish.nonce));
     assert_eq!((lease.epoch, lease.claimed), (pointer.epoch + 1, true));
     let job = read(&store, pointer.id).await;
@@ -31,8 +33,8 @@ pub async fn a_session_claims_like_the_store(db: &impl Database) {
     let pointer = queue(&store, factory::job()).await;
     let stale = Claim { epoch: pointer.epoch + 7, ..claim_of(pointer) };
     let granted = session.claim(&[stale, claim_of(pointer)]).await.expect("claimed");
-    assert!(granted[0].is_none());
-    let lease = granted[1].expect("granted");
+    assert_eq!(granted[0], Claimed::MovedOn);
+    let lease = granted[1].lease().expect("granted");
     assert_eq!((lease.worker, lease.epoch, lease.claimed), (session.worker(), pointer.epoch + 1, true));
     assert_eq!(read(&store, pointer.id).await.epoch, lease.epoch);
 }
@@ -49,11 +51,12 @@ pub async fn claim_is_exclusive(db: &impl Database) {
             wanted.reverse();
         }
         async move {
-            let worker = WorkerId::new();
+            let session = join(&store).await;
             let mut mine = Vec::new();
             for some in wanted.chunks(10) {
                 let claims: Vec<_> = some.iter().map(|pointer| claim_of(*pointer)).collect();
-                mine.extend(store.claim(worker, &claims).await.expect("claimed").into_iter().flatten());
+                let answers = store.claim(session.worker(), &claims).await.expect("claimed");
+                mine.extend(answers.into_iter().filter_map(Claimed::lease));
             }
             mine
         }
@@ -78,12 +81,37 @@ pub async fn a_repeated_claim_is_granted_again(db: &impl Database) {
     let wish = claim_of(pointer);
     let first = store.claim(session.worker(), &[wish]).await.expect("claimed")[0];
     let again = store.claim(session.worker(), &[wish]).await.expect("claimed")[0];
-    assert!(first.is_some());
+    assert!(matches!(first, Claimed::Granted(_)), "{first:?}");
     assert_eq!(first, again);
     let job = read(&store, pointer.id).await;
     assert_eq!((job.epoch, job.attempt), (pointer.epoch + 1, 1), "it was claimed once");
     let other = store.claim(session.worker(), &[claim_of(pointer)]).await.expect("claimed")[0];
-    assert!(other.is_none(), "another run of the same worker does not get it");
+    assert_eq!(other, Claimed::MovedOn, "another run of the same worker does not get it");
+}
+
+/// What a worker claims after it left, or was taken for dead, it would run for nothing: it is told, so that the messages
+/// of these jobs can go to others.
+pub async fn only_a_member_is_granted_anything(db: &impl Database) {
+    let store = db.store();
+    let (left, mut reaped) = (join(&store).await, join(&store).await);
+    let held = running(&store, reaped.worker(), factory::job()).await;
+    let again = Claim { job: held.job, epoch: held.epoch - 1, nonce: held.nonce, running_for: Duration::ZERO };
+    let left_as = left.worker();
+    left.leave().await.expect("left");
+    store.reap(&IMPATIENT).await.expect("reaped");
+    let pointer = queue(&store, factory::job()).await;
+    let before = read(&store, pointer.id).await;
+    for worker in [left_as, reaped.worker(), WorkerId::new()] {
+        let refused = store.claim(worker, &[claim_of(pointer), again]).await.expect("claimed");
+        assert_eq!(refused, [Claimed::NotAMember; 2]);
+        assert!(store.steal(&steal_all(worker)).await.expect("stolen").is_empty());
+    }
+    assert_eq!(reaped.claim(&[claim_of(pointer)]).await.expect("claimed"), [Claimed::NotAMember]);
+    let after = read(&store, pointer.id).await;
+    assert_eq!((after.state, after.epoch), (State::Queued, before.epoch), "nothing was written");
+    let member = join(&store).await;
+    let granted = store.claim(member.worker(), &[claim_of(pointer), again]).await.expect("claimed");
+    assert!(matches!(granted[..], [Claimed::Granted(_), Claimed::MovedOn]), "{granted:?}");
 }
 
 pub async fn only_a_queued_row_at_that_epoch_is_granted(db: &impl Database) {
@@ -108,7 +136,8 @@ pub async fn only_a_queued_row_at_that_epoch_is_granted(db: &impl Database) {
 
     let wanted = [stale, missing, scheduled, good, running, done, cancelled, cancelled_now].map(claim_of);
     let granted = store.claim(worker, &wanted).await.expect("claimed");
-    let granted: Vec<_> = granted.into_iter().map(|lease| lease.map(|lease| lease.job)).collect();
+    assert!(!granted.contains(&Claimed::NotAMember), "{granted:?}");
+    let granted: Vec<_> = granted.into_iter().map(|answer| answer.lease().map(|lease| lease.job)).collect();
     assert_eq!(granted, [None, None, None, Some(good.id), None, None, None, None], "answered in order");
     assert!(store.claim(worker, &[]).await.expect("claimed").is_empty());
 }

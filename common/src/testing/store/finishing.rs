@@ -191,8 +191,8 @@ pub async fn a_released_job_is_queued_again(db: &impl Database) {
     assert_eq!(job.queued_at.expect("queued").timestamp_micros(), pointer.queued_at);
     assert!(job.queued_at > before.queued_at, "it queues anew");
     assert!(job.history.is_empty() && job.error.is_none());
-    let other = WorkerId::new();
-    let granted = store.claim(other, &[claim_of(pointer)]).await.expect("claimed")[0].expect("granted");
+    let other = join(&store).await;
+    let granted = claim(&store, other.worker(), pointer).await;
     assert_eq!(finish(&store, granted, &Event::Succeed).await, APPLIED);
     assert_eq!(read(&store, lease.job).await.attempt, 1);
 }
@@ -279,8 +279,8 @@ pub async fn what_is_final_stays_as_it_is(db: &impl Database) {
     for lease in &ends {
         for epoch in lease.epoch - 1..=lease.epoch + 2 {
             let pointer = Pointer { id: lease.job, epoch, queued_at: 0 };
-            assert!(store.claim(worker, &[claim_of(pointer)]).await.expect("claimed")[0].is_none());
-            assert!(session.claim(&[claim_of(pointer)]).await.expect("claimed")[0].is_none());
+            assert!(store.claim(worker, &[claim_of(pointer)]).await.expect("claimed")[0].lease().is_none());
+            assert!(session.claim(&[claim_of(pointer)]).await.expect("claimed")[0].lease().is_none());
             store.decline(&[pointer], Duration::ZERO).await.expect("declined");
             for claimed in [true, false] {
                 let lease = Lease { epoch, claimed, nonce: Nonce::new(), ..*lease };

@@ -5,9 +5,9 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::Database;
-use super::steps::{accept, queue, queue_all, read, steal_all};
+use super::steps::{accept, join, queue, queue_all, read, steal_all};
 use crate::clock;
-use crate::job::{JobId, Lane, NewJob, Priority, State, WorkerId};
+use crate::job::{JobId, Lane, NewJob, Priority, State};
 use crate::retry::RetryPolicy;
 use crate::store::{Accepted, Error};
 use crate::testing::factory::{self, TENANT};
@@ -144,10 +144,11 @@ pub async fn queueing_order_holds_below_a_second(db: &impl Database) {
         pointers.extend(queue_all(&store, &factory::jobs(5)).await);
     }
     assert!(pointers.is_sorted_by_key(|pointer| pointer.queued_at));
-    let worker = WorkerId::new();
+    let session = join(&store).await;
     let mut taken = Vec::new();
     for _ in 0..10 {
-        let page = store.steal(&crate::store::Steal { limit: 10, ..steal_all(worker) }).await.expect("stolen");
+        let page =
+            store.steal(&crate::store::Steal { limit: 10, ..steal_all(session.worker()) }).await.expect("stolen");
         taken.extend(page.into_iter().map(|(candidate, _)| candidate.id));
     }
     assert_eq!(taken, pointers.iter().map(|pointer| pointer.id).collect::<Vec<_>>());

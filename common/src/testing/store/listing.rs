@@ -6,10 +6,10 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::Database;
-use super::steps::{accept, failing, finish, join, queue, queue_all, read, running};
+use super::steps::{accept, failing, finish, join, orphaned, queue, queue_all, read, running};
 use crate::clock;
 use crate::job::transition::{Event, Retry};
-use crate::job::{JobId, Lane, NewJob, Priority, State, WorkerId};
+use crate::job::{JobId, Lane, NewJob, Priority, State};
 use crate::store::{JobFilter, LaneDepth};
 use crate::testing::factory;
 
@@ -124,7 +124,7 @@ pub async fn depths_count_each_lane_up_to_a_limit(db: &impl Database) {
     accept(&store, NewJob { lane: urgent.clone(), admit: false, ..factory::job() }).await;
     let later = NewJob { delay: Some(Duration::from_secs(600)), ..factory::job() };
     accept(&store, later).await;
-    running(&store, WorkerId::new(), NewJob { lane: factory::lane("busy"), ..factory::job() }).await;
+    orphaned(&store, NewJob { lane: factory::lane("busy"), ..factory::job() }).await;
 
     let depths = store.depths(3).await.expect("counted");
     let depth = |lane: &Lane| depths.iter().find(|depth| depth.lane == *lane).cloned();

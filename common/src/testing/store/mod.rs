@@ -92,6 +92,7 @@ macro_rules! store_conformance {
                 a_session_claims_like_the_store
                 claim_is_exclusive
                 a_repeated_claim_is_granted_again
+                only_a_member_is_granted_anything
                 only_a_queued_row_at_that_epoch_is_granted
                 a_late_claim_puts_the_start_back;
             finishing:
@@ -118,8 +119,7 @@ macro_rules! store_conformance {
                 a_cancel_races_a_retry
                 a_cancel_races_a_success;
             agreement:
-                every_operation_does_what_is_decided
-                an_end_is_taken_where_the_fence_says;
+                every_operation_does_what_is_decided;
             promotion:
                 a_due_job_is_queued_for_publishing
                 a_lane_is_filled_up_to_its_window
@@ -138,7 +138,7 @@ macro_rules! store_conformance {
                 racing_stealers_share;
             reaping:
                 live_workers_keep_their_jobs
-                jobs_of_unknown_workers_are_queued_again
+                jobs_of_workers_that_are_gone_are_queued_again
                 jobs_of_a_worker_that_left_are_queued_again
                 a_reaped_worker_is_fenced
                 silence_is_what_counts

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Database;
 use super::steps::{APPLIED, accept, finish, join, queue, queue_all, queued_after_losses, read, steal_all, together};
 use crate::job::transition::Event;
-use crate::job::{NewJob, State, WorkerId};
+use crate::job::{NewJob, State};
 use crate::store::Steal;
 use crate::testing::factory;
 
@@ -89,7 +89,8 @@ pub async fn racing_stealers_share(db: &impl Database) {
     let taken = together((0..6).map(|n| {
         let store = if n % 2 == 0 { here.clone() } else { there.clone() };
         async move {
-            let worker = WorkerId::new();
+            let session = join(&store).await;
+            let worker = session.worker();
             let mut mine = Vec::new();
             for _ in 0..12 {
                 mine.extend(store.steal(&Steal { limit: 10, ..steal_all(worker) }).await.expect("stolen"));

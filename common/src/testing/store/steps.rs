@@ -63,7 +63,7 @@ pub(super) fn claim_of(pointer: Pointer) -> Claim {
 /// Claims one row.
 pub(super) async fn claim(store: &Shared, worker: WorkerId, pointer: Pointer) -> Lease {
     let granted = store.claim(worker, &[claim_of(pointer)]).await.expect("claimed");
-    granted[0].expect("the row is queued at that epoch")
+    granted[0].lease().expect("the row is queued at that epoch")
 }
 
 /// Accepts a job and claims it.
@@ -162,9 +162,18 @@ pub(super) async fn promoted(store: &Shared, id: JobId) -> Pointer {
     .await
 }
 
-/// A running row whose worker never was, as a worker leaves it that died unseen.
+/// A running row whose worker is gone.
 pub(super) async fn orphaned(store: &Shared, job: NewJob) -> Lease {
-    running(store, WorkerId::new(), job).await
+    let pointer = queue(store, job).await;
+    claim_and_leave(store, pointer).await
+}
+
+/// Claims a row for a worker that is gone right after.
+pub(super) async fn claim_and_leave(store: &Shared, pointer: Pointer) -> Lease {
+    let session = join(store).await;
+    let lease = claim(store, session.worker(), pointer).await;
+    session.leave().await.expect("left");
+    lease
 }
 
 /// Lets reaping find every orphan, and answers what it did.
@@ -176,7 +185,7 @@ pub(super) async fn reap(store: &Shared) -> Reaped {
 pub(super) async fn queued_after_losses(store: &Shared, losses: u32) -> Pointer {
     let mut pointer = queue(store, factory::job()).await;
     for _ in 0..losses {
-        claim(store, WorkerId::new(), pointer).await;
+        claim_and_leave(store, pointer).await;
         let reaped = reap(store).await;
         let again = reaped.requeued.iter().find(|dispatch| dispatch.pointer.id == pointer.id);
         pointer = again.expect("it is queued again").pointer;

@@ -8,7 +8,7 @@ use super::steps::{
     Shared, claim_of, failing, finish_as, join, promoted_page, queue_all, read, reap, steal_all, together,
 };
 use crate::job::transition::{Decision, Event, Retry, decide};
-use crate::job::{Epoch, JobId, Lease, State, WorkerId};
+use crate::job::{Epoch, JobId, Lease, State};
 use crate::retry::RetryPolicy;
 use crate::store::{Candidate, Finish, Finished, Steal};
 use crate::testing::factory::{self, TENANT};
@@ -24,14 +24,20 @@ type Deeds = Vec<(JobId, Epoch, State)>;
 /// Runs what it can get, badly: some runs end, some are repeated, handed back or forgotten, while it reaps, promotes
 /// and cancels in between.
 async fn misbehave(store: Shared, jobs: Vec<JobId>) -> Deeds {
-    // It never joined, so that reaping may take its jobs away at any moment.
-    let worker = WorkerId::new();
+    let mut session = join(&store).await;
     let mut deeds = Vec::new();
     for _ in 0..ROUNDS {
+        let worker = session.worker();
         if store.finished(&jobs).await.expect("asked").len() == jobs.len() {
             return deeds;
         }
-        for (candidate, lease) in store.steal(&Steal { limit: 4, ..steal_all(worker) }).await.expect("stolen") {
+        let stolen = store.steal(&Steal { limit: 4, ..steal_all(worker) }).await.expect("stolen");
+        if rand::random_bool(0.5) {
+            // From here on reaping may take its jobs away at any moment.
+            session.leave().await.expect("left");
+            session = join(&store).await;
+        }
+        for (candidate, lease) in stolen {
             end_somehow(&store, &candidate, lease, &mut deeds).await;
         }
         match rand::random_range(0..6) {
@@ -44,11 +50,12 @@ async fn misbehave(store: Shared, jobs: Vec<JobId>) -> Deeds {
                 for pointer in promoted_page(&store).await {
                     if rand::random_bool(0.5) {
                         // A message that arrives twice.
+                        let worker = session.worker();
                         let granted = store.claim(worker, &[claim_of(pointer)]).await.expect("claimed")[0];
                         let late = store.claim(worker, &[claim_of(pointer)]).await.expect("claimed")[0];
-                        assert!(late.is_none(), "claimed twice");
+                        assert!(late.lease().is_none(), "claimed twice");
                         if let (Some(lease), [Some(row)]) =
-                            (granted, &store.fetch(&[pointer.id]).await.expect("read")[..])
+                            (granted.lease(), &store.fetch(&[pointer.id]).await.expect("read")[..])
                             && row.epoch == lease.epoch
                         {
                             end_somehow(&store, row, lease, &mut deeds).await;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use offload_common::job::{Epoch, FileId, Job, JobId, Lease, LogLine, NewJob, WorkerId};
 use offload_common::store::{
-    Accepted, Beat, Cancelled, Candidate, Claim, Dispatch, Error, FileRecord, Finish, Finished, JobFilter, LaneDepth,
-    Pointer, Pruned, ReapPolicy, Reaped, RegisteredKind, Report, Result, Retention, Session, Steal, Store, Transaction,
-    Worker, WorkerInfo,
+    Accepted, Beat, Cancelled, Candidate, Claim, Claimed, Dispatch, Error, FileRecord, Finish, Finished, JobFilter,
+    LaneDepth, Pointer, Pruned, ReapPolicy, Reaped, RegisteredKind, Report, Result, Retention, Session, Steal, Store,
+    Transaction, Worker, WorkerInfo,
 };
 use tokio::sync::watch;
 
@@ -79,7 +79,7 @@ impl Session for FaultySession {
         self.session.beat().await
     }
 
-    async fn claim(&mut self, claims: &[Claim]) -> Result<Vec<Option<Lease>>> {
+    async fn claim(&mut self, claims: &[Claim]) -> Result<Vec<Claimed>> {
         self.faults.claims.fetch_add(claims.len(), Ordering::SeqCst);
         if Faults::strikes(&self.faults.lazy_claims_away) {
             return Err(away());
@@ -100,7 +100,7 @@ impl Session for FaultySession {
 
 #[async_trait]
 impl Store for Faulty {
-    async fn claim(&self, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Option<Lease>>> {
+    async fn claim(&self, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Claimed>> {
         self.faults.claims.fetch_add(claims.len(), Ordering::SeqCst);
         let claimed = self.store.claim(worker, claims).await;
         if Faults::strikes(&self.faults.claims_slow) {
