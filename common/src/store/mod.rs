@@ -6,6 +6,7 @@
 //!
 //! [`crate::testing`] holds the suite that every implementation passes.
 
+mod fence;
 mod fleet;
 mod intake;
 pub mod postgres;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use fence::{Fate, Fence};
 pub use fleet::{Beat, RegisteredKind, Steal, Worker, WorkerInfo};
 pub use intake::{Accepted, Cancelled, Dispatch, IdempotencyKey, JobFilter, LaneDepth, Pointer};
 pub use runs::{Candidate, Claim, Claimed, Finish, Finished, Report, ReportedLine};

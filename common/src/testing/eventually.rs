@@ -11,13 +11,21 @@ const DEADLINE: Duration = Duration::from_secs(30);
 ///
 /// # Panics
 /// After 30 s, naming `what` was waited for.
-pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let given = within(DEADLINE, condition).await;
+    given.unwrap_or_else(|| panic!("{what}: not within {DEADLINE:?}"))
+}
+
+/// The same with a deadline of its own: `None` once that has passed.
+pub async fn within<T>(deadline: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let started = clock::instant();
     loop {
         if let Some(value) = condition().await {
-            return value;
+            return Some(value);
         }
-        assert!(started.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
+        if started.elapsed() >= deadline {
+            return None;
+        }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -7,5 +7,5 @@ pub mod factory;
 mod proxy;
 pub mod store;
 
-pub use eventually::eventually;
+pub use eventually::{eventually, within};
 pub use proxy::Proxy;

@@ -10,9 +10,9 @@ use super::connection::{Line, Statement};
 use super::intake::microseconds;
 use super::rows::get;
 use super::runs::bounds;
-use crate::job::State;
+use crate::job::{Nonce, State};
 use crate::store::row::parse;
-use crate::store::{Finish, Finished, Pointer, Result};
+use crate::store::{Fate, Fence, Finish, Finished, Pointer, Result};
 
 /// Applies transitions. What is not final is not applied against a wish to cancel. A success clears the error of the
 /// attempt before; the history keeps it.
@@ -49,37 +49,34 @@ WHERE j.id BETWEEN $2 AND $3";
 
 /// What a row says after a finish was tried on it.
 struct After {
-    epoch: i64,
-    state: State,
-    nonce: Option<i64>,
-    cancel_requested: bool,
+    fence: Fence,
     queued_at: Option<DateTime<Utc>>,
 }
 
 impl After {
     fn read(row: &PgRow) -> Result<(Uuid, Self)> {
-        let after = Self {
+        let fence = Fence {
             epoch: get(row, "epoch")?,
             state: parse("state", get(row, "state")?)?,
-            nonce: get(row, "run_nonce")?,
+            nonce: get::<Option<i64>>(row, "run_nonce")?.map(Nonce),
             cancel_requested: get(row, "cancel_requested")?,
-            queued_at: get(row, "queued_at")?,
         };
-        Ok((get(row, "id")?, after))
+        Ok((get(row, "id")?, Self { fence, queued_at: get(row, "queued_at")? }))
     }
 
     /// What became of this finish, whether this call applied it or an earlier one did.
     fn judge(&self, finish: &Finish) -> Finished {
-        let lease = &finish.lease;
-        let expected = if lease.claimed { State::Running } else { State::Queued };
-        if self.state == finish.transition.to && self.nonce == Some(lease.nonce.0) && self.epoch == lease.epoch + 1 {
-            let pointer =
-                |at: DateTime<Utc>| Pointer { id: lease.job, epoch: self.epoch, queued_at: at.timestamp_micros() };
-            Finished::Applied(self.queued_at.filter(|_| self.state == State::Queued).map(pointer))
-        } else if self.epoch == lease.epoch && self.state == expected && self.cancel_requested {
-            Finished::CancelRequested
-        } else {
-            Finished::Lost
+        match self.fence.fate(finish) {
+            Fate::Applied => {
+                let queued_at = self.queued_at.filter(|_| self.fence.state == State::Queued);
+                Finished::Applied(queued_at.map(|at| Pointer {
+                    id: finish.lease.job,
+                    epoch: self.fence.epoch,
+                    queued_at: at.timestamp_micros(),
+                }))
+            }
+            Fate::CancelRequested => Finished::CancelRequested,
+            Fate::Lost => Finished::Lost,
         }
     }
 }
@@ -148,51 +145,4 @@ pub(super) fn signed(count: u32) -> i32 {
 /// Text that a handler made up, as PostgreSQL can keep it: it has no NUL character.
 pub(super) fn storable(text: &str) -> String {
     text.replace('\0', "\u{FFFD}")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::job::transition::Transition;
-    use crate::job::{JobId, Lease, Nonce, WorkerId};
-
-    fn finish(to: State) -> Finish {
-        let lease = Lease { job: JobId::new(), epoch: 7, worker: WorkerId::new(), nonce: Nonce(42), claimed: true };
-        let transition = Transition { to, attempt: 1, losses: 0, delay: None, failure: None };
-        Finish { lease, transition, result: None, ran_for: Duration::ZERO }
-    }
-
-    fn after(state: State, epoch: i64, nonce: i64) -> After {
-        After {
-            epoch,
-            state,
-            nonce: Some(nonce),
-            cancel_requested: false,
-            queued_at: DateTime::from_timestamp_micros(5),
-        }
-    }
-
-    #[test]
-    fn only_my_own_write_counts_as_mine() {
-        let succeed = finish(State::Succeeded);
-        assert_eq!(after(State::Succeeded, 8, 42).judge(&succeed), Finished::Applied(None));
-        assert_eq!(after(State::Succeeded, 8, 43).judge(&succeed), Finished::Lost, "another run's");
-        assert_eq!(after(State::Succeeded, 9, 42).judge(&succeed), Finished::Lost, "another epoch");
-        assert_eq!(after(State::Failed, 8, 42).judge(&succeed), Finished::Lost, "another end");
-        assert_eq!(after(State::Running, 7, 42).judge(&succeed), Finished::Lost, "nothing was written");
-        let release = finish(State::Queued);
-        let pointer = Pointer { id: release.lease.job, epoch: 8, queued_at: 5 };
-        assert_eq!(after(State::Queued, 8, 42).judge(&release), Finished::Applied(Some(pointer)));
-    }
-
-    #[test]
-    fn a_wish_to_cancel_is_told_only_while_the_lease_holds() {
-        let retry = finish(State::Scheduled);
-        let wished = |row: After| After { cancel_requested: true, ..row };
-        assert_eq!(wished(after(State::Running, 7, 42)).judge(&retry), Finished::CancelRequested);
-        assert_eq!(wished(after(State::Running, 8, 42)).judge(&retry), Finished::Lost);
-        assert_eq!(wished(after(State::Cancelled, 7, 42)).judge(&retry), Finished::Lost);
-    }
 }

@@ -11,8 +11,8 @@ use super::moves::{Move, Run, apply};
 use super::rows::{duration_micros, micros, nonce, pointer, run, state};
 use super::writer::Writer;
 use crate::clock;
-use crate::job::{Epoch, Lease, State, WorkerId};
-use crate::store::{Claim, Claimed, Finish, Finished, Pointer, Report};
+use crate::job::{Lease, State, WorkerId};
+use crate::store::{Claim, Claimed, Fate, Fence, Finish, Finished, Pointer, Report};
 
 pub(super) const CLAIM: &str = "-- claim a queued job
 UPDATE offload_jobs
@@ -136,15 +136,17 @@ pub(super) async fn end(connection: &mut SqliteConnection, finish: &Finish, now:
     let Some(row) = sqlx::query(NOT_MOVED).bind(lease.job.0).fetch_optional(connection).await? else {
         return Ok(End::Lost);
     };
-    let stands: (State, Epoch) = (state(&row)?, row.try_get("epoch")?);
-    if stands == (from, lease.epoch) && row.try_get("cancel_requested")? {
-        return Ok(End::CancelRequested);
-    }
-    if stands == (transition.to, lease.epoch + 1) && nonce(&row)? == Some(lease.nonce) {
-        let queued = (transition.to == State::Queued).then(|| pointer(&row)).transpose()?;
-        return Ok(End::MovedBefore(queued));
-    }
-    Ok(End::Lost)
+    let fence = Fence {
+        state: state(&row)?,
+        epoch: row.try_get("epoch")?,
+        nonce: nonce(&row)?,
+        cancel_requested: row.try_get("cancel_requested")?,
+    };
+    Ok(match fence.fate(finish) {
+        Fate::Applied => End::MovedBefore((transition.to == State::Queued).then(|| pointer(&row)).transpose()?),
+        Fate::CancelRequested => End::CancelRequested,
+        Fate::Lost => End::Lost,
+    })
 }
 
 async fn started_at(connection: &mut SqliteConnection, lease: &Lease) -> Result<Option<DateTime<Utc>>> {

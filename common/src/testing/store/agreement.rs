@@ -7,10 +7,10 @@ use super::steps::{
     APPLIED, Shared, claim, claim_of, failing, finish, finish_as, finish_of, join, lazy, promoted, queue,
     queued_after_losses, read, reap, running, snapshot,
 };
-use crate::job::transition::{Decision, Event, Retry, decide};
+use crate::job::transition::{Decision, Event, Retry, Transition, decide};
 use crate::job::{Job, JobId, Lease, NewJob, Nonce, State, WorkerId};
 use crate::retry::RetryPolicy;
-use crate::store::{Finish, Finished, Pointer, Session};
+use crate::store::{Fence, Finish, Finished, Pointer, Session};
 use crate::testing::factory::{self, TENANT};
 
 /// The rows that events are tried on.
@@ -162,6 +162,39 @@ pub async fn every_operation_does_what_is_decided(db: &impl Database) {
             }
             // The row must not wander into the next case's promote or steal.
             store.cancel(TENANT, id).await.expect("asked");
+        }
+    }
+}
+
+/// The guard of the statement, which no other place in the code decides.
+pub async fn an_end_is_taken_where_the_fence_says(db: &impl Database) {
+    let store = db.store();
+    let session = join(&store).await;
+    let worker = session.worker();
+    for situation in SITUATIONS {
+        for (behind, claimed) in [(0, true), (0, false), (1, true), (1, false)] {
+            for to in [State::Succeeded, State::Scheduled] {
+                let job = make(&store, worker, situation).await;
+                let before = read(&store, job).await;
+                let transition = Transition {
+                    to,
+                    attempt: before.attempt,
+                    losses: before.losses,
+                    delay: (to == State::Scheduled).then_some(Duration::from_secs(600)),
+                    failure: None,
+                };
+                let lease = Lease { job, epoch: before.epoch - behind, worker, nonce: Nonce::new(), claimed };
+                let result = (to == State::Succeeded).then(|| factory::raw("1"));
+                let write = Finish { lease, transition, result, ran_for: Duration::ZERO };
+                // Nobody but the run knows its nonce, and whether the row takes the end does not depend on it.
+                let Job { state, epoch, cancel_requested, .. } = before;
+                let fence = Fence { state, epoch, nonce: None, cancel_requested };
+                let taken = finish_as(&store, &write).await == APPLIED;
+                assert_eq!(taken, fence.takes(&write), "{situation}: {behind} behind, claimed {claimed}, to {to}");
+                assert_eq!(read(&store, job).await.epoch, before.epoch + i64::from(taken));
+                // The row must not wander into the next case's promote.
+                store.cancel(TENANT, job).await.expect("asked");
+            }
         }
     }
 }

@@ -119,7 +119,8 @@ macro_rules! store_conformance {
                 a_cancel_races_a_retry
                 a_cancel_races_a_success;
             agreement:
-                every_operation_does_what_is_decided;
+                every_operation_does_what_is_decided
+                an_end_is_taken_where_the_fence_says;
             promotion:
                 a_due_job_is_queued_for_publishing
                 a_lane_is_filled_up_to_its_window
