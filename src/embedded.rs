@@ -16,6 +16,7 @@ pub(crate) struct Embedded {
     pub(crate) address: SocketAddr,
     api: JoinHandle<std::io::Result<()>>,
     worker: JoinHandle<offload_worker::Exit>,
+    stop: Stop,
     parts: Parts,
 }
 
@@ -31,7 +32,7 @@ impl Embedded {
         parts.store.migrate().await.context("the embedded database cannot be brought up to date")?;
         let api = tokio::spawn(listen::serve(parts.api(config), listener, stop.clone()));
         let worker = tokio::spawn(parts.worker(config).run(stop.signals()));
-        Ok(Self { address, api, worker, parts })
+        Ok(Self { address, api, worker, stop: stop.clone(), parts })
     }
 
     /// Waits until both have stopped, and closes the database.
@@ -39,7 +40,13 @@ impl Embedded {
     /// # Errors
     /// Where one of them ended by itself.
     pub(crate) async fn ended(self) -> anyhow::Result<()> {
-        let (api, worker) = tokio::join!(self.api, self.worker);
+        let worker = async {
+            let ended = self.worker.await;
+            // The API is of no use without it.
+            self.stop.drain.cancel();
+            ended
+        };
+        let (api, worker) = tokio::join!(self.api, worker);
         self.parts.close().await;
         api.context("the API panicked")?.context("the API cannot serve")?;
         lifecycle::worker_ended(worker.context("the worker panicked")?)

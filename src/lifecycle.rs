@@ -53,12 +53,15 @@ impl Stop {
 /// Whether a worker's end is one that it was told to come to.
 ///
 /// # Errors
-/// Where it never started.
+/// Where it never started, or ended because a part of it had died.
 pub(crate) fn worker_ended(exit: offload_worker::Exit) -> anyhow::Result<()> {
-    use offload_worker::Exit::{Drained, Halted, HandedBack, NotStarted};
+    use offload_worker::Exit::{Drained, Failed, Halted, HandedBack, NotStarted};
     match exit {
         Drained | HandedBack(_) | Halted => Ok(()),
         NotStarted => anyhow::bail!("the worker's heartbeat thread cannot be started: this machine has no room for it"),
+        Failed(part) => {
+            anyhow::bail!("{part} of the worker died of a fault in this program, told in the log; start it again")
+        }
     }
 }
 

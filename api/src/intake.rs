@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use offload_common::batch::Batcher;
+use offload_common::batch::{Batcher, Unanswered, parts};
 use offload_common::job::NewJob;
 use offload_common::publisher::Publisher;
 use offload_common::store::{Accepted, Error, Store};
@@ -60,7 +60,8 @@ impl Intake {
         let pending = Pending { job, deadline: clock::instant() + self.patience };
         match timeout(self.patience, self.batcher.submit(pending)).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_closed)) => Err(Problem::shutting_down()),
+            Ok(Err(Unanswered::Closed)) => Err(Problem::shutting_down()),
+            Ok(Err(Unanswered::Panicked(_))) => Err(Problem::internal()),
             Err(_late) => Err(Problem::database_unavailable()),
         }
     }
@@ -81,7 +82,7 @@ impl Writer {
     /// Accepts in as few commits as it takes. A batch that the store refuses is halved until the guilty job is alone.
     async fn accept(&self, jobs: &[NewJob]) -> Vec<Result<Accepted, Problem>> {
         let mut results = Vec::with_capacity(jobs.len());
-        let mut ranges: Vec<Range<usize>> = commits(jobs);
+        let mut ranges: Vec<Range<usize>> = parts(jobs, MAX_BYTES, |job| job.payload.get().len());
         ranges.reverse();
         while let Some(range) = ranges.pop() {
             match self.accept_together(&jobs[range.clone()]).await {
@@ -122,24 +123,6 @@ impl Writer {
             Err(_) => Err(Error::Unavailable("no answer to an accept in time".to_owned())),
         }
     }
-}
-
-/// Divides jobs, in order, so that no commit carries too many bytes.
-fn commits(jobs: &[NewJob]) -> Vec<Range<usize>> {
-    let mut ranges = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (index, job) in jobs.iter().enumerate() {
-        let size = job.payload.get().len();
-        if index > start && bytes + size > MAX_BYTES {
-            ranges.push(start..index);
-            (start, bytes) = (index, 0);
-        }
-        bytes += size;
-    }
-    if start < jobs.len() {
-        ranges.push(start..jobs.len());
-    }
-    ranges
 }
 
 #[cfg(test)]
@@ -186,17 +169,5 @@ mod tests {
         assert_eq!(answered, [Some(ids[0]), None, Some(ids[2])]);
         let stored = app.store.jobs(&factory::filter()).await.expect("listed");
         assert_eq!(stored.iter().map(|job| job.id).collect::<Vec<_>>(), [ids[2], ids[0]]);
-    }
-
-    #[test]
-    fn a_commit_is_bounded_in_bytes_unless_one_job_is_longer() {
-        let sized = |bytes: usize| {
-            let payload = factory::raw(&format!("\"{}\"", "x".repeat(bytes - 2)));
-            NewJob { payload, ..factory::job() }
-        };
-        let half = MAX_BYTES / 2;
-        let jobs: Vec<_> = [half, half, 10, MAX_BYTES + 10, 10, 10].into_iter().map(sized).collect();
-        assert_eq!(commits(&jobs), [0..2, 2..3, 3..4, 4..6]);
-        assert!(commits(&[]).is_empty());
     }
 }

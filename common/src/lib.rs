@@ -12,6 +12,7 @@ pub mod failpoint;
 pub mod files;
 pub mod job;
 pub mod kind;
+pub mod panics;
 pub mod publisher;
 pub mod retry;
 pub mod store;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::broker::{Broker, Error, Message};
-use crate::failpoint;
 use crate::store::Dispatch;
+use crate::{failpoint, panics};
 
 /// Dispatches that wait for the broker at most; beyond, new ones are dropped.
 const BACKLOG: usize = 100_000;
@@ -93,10 +93,16 @@ async fn run(
         if taken == 0 {
             break;
         }
-        failpoint::reach("publish.before");
-        let outcomes = broker.publish(messages(round)).await;
-        failpoint::reach("publish.after");
-        let failures: Vec<Error> = outcomes.into_iter().filter_map(Result::err).collect();
+        let publish = async {
+            failpoint::reach("publish.before");
+            let outcomes = broker.publish(messages(round)).await;
+            failpoint::reach("publish.after");
+            outcomes
+        };
+        let failures: Vec<Error> = match panics::caught(publish).await {
+            Ok(outcomes) => outcomes.into_iter().filter_map(Result::err).collect(),
+            Err(why) => vec![Error::Unavailable(why); taken],
+        };
         counts.failed.fetch_add(failures.len() as u64, Ordering::Relaxed);
         match failures.first() {
             Some(error) if !failing => {
@@ -136,13 +142,14 @@ mod tests {
         vec![Dispatch { lane: lane(), pointer, traceparent: None }; count]
     }
 
-    /// Takes nothing until it is let to, and then refuses all.
+    /// Takes nothing until it is let to, and then refuses all; a single message makes it panic.
     struct Refusing(Arc<Semaphore>);
 
     #[async_trait]
     impl Broker for Refusing {
         async fn publish(&self, messages: Vec<Message>) -> Vec<Result<(), Error>> {
             self.0.acquire().await.expect("open").forget();
+            assert!(messages.len() > 1, "on purpose");
             messages.iter().map(|_| Err(Error::Unavailable("on purpose".into()))).collect()
         }
         async fn consume(&self, lanes: &[Lane], prefetch: u16) -> Box<dyn Consumer> {
@@ -186,5 +193,14 @@ mod tests {
         gate.add_permits(BACKLOG);
         assert!(publisher.flush(PATIENCE).await);
         assert_eq!(publisher.failed(), BACKLOG as u64);
+    }
+    #[tokio::test]
+    async fn a_publish_that_panics_is_a_failed_one() {
+        let publisher = Publisher::spawn(Arc::new(Refusing(Arc::new(Semaphore::new(2)))));
+        for round in [1, 2] {
+            publisher.send(dispatches(round));
+            assert!(publisher.flush(PATIENCE).await, "it goes on");
+        }
+        assert_eq!(publisher.failed(), 3);
     }
 }

@@ -38,7 +38,7 @@ impl RetryPolicy {
 }
 
 /// Waits for a service: tries `attempt` until it gives something, with growing pauses of 0.1 s to `longest`,
-/// forever. Each failure is logged once with `what`.
+/// forever. Failures are logged with `what`: the first, the second, the fourth, and so on.
 pub async fn until_reached<T, E, F, Fut>(what: &str, longest: Duration, mut attempt: F) -> T
 where
     E: std::fmt::Display,
@@ -50,8 +50,12 @@ where
         .with_max_interval(longest)
         .with_max_elapsed_time(None)
         .build();
-    let notify = |error: E, pause: Duration| {
-        tracing::warn!(what, %error, pause_ms = pause.as_millis() as u64, "not reached; trying again");
+    let mut failures = 0u32;
+    let mut notify = |error: E, pause: Duration| {
+        failures = failures.saturating_add(1);
+        if failures.is_power_of_two() {
+            tracing::warn!(what, %error, failures, pause_ms = pause.as_millis() as u64, "not reached; trying again");
+        }
     };
     loop {
         let tried = backoff::future::retry_notify(
@@ -60,7 +64,7 @@ where
                 let next = attempt();
                 async move { next.await.map_err(backoff::Error::transient) }
             },
-            notify,
+            &mut notify,
         )
         .await;
         if let Ok(value) = tried {

@@ -13,6 +13,16 @@ use crate::kind::JobError;
 use crate::maintenance::LONGEST_NAP;
 use crate::outcome::refused;
 
+/// What is owed for the message that brought a job, once its run is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "the message is to be settled by it"]
+pub(crate) enum Settled {
+    /// The database shows that it is no longer needed.
+    Done,
+    /// It may be needed.
+    GiveBack,
+}
+
 /// The end of a run that still has something to write.
 pub(crate) struct Conclusion<'a> {
     pub(crate) engine: &'a Engine,
@@ -30,13 +40,13 @@ impl Conclusion<'_> {
         mut event: Event,
         mut result: Option<RawJson>,
         mut transaction: Option<Box<dyn Transaction>>,
-    ) {
+    ) -> Settled {
         let mut snapshot = self.snapshot(&event);
         let mut refusals = 0;
         loop {
             let finish = match self.decide(&snapshot, &event, result.clone()) {
                 Some(finish) => finish,
-                None => return,
+                None => return Settled::GiveBack,
             };
             failpoint::reach("finish.before");
             let written = match transaction.take() {
@@ -45,12 +55,15 @@ impl Conclusion<'_> {
             };
             failpoint::reach("finish.after");
             match written {
-                Step::Known(Finished::Applied(pointer)) => return self.applied(&finish, pointer),
+                Step::Known(Finished::Applied(pointer)) => {
+                    self.applied(&finish, pointer);
+                    return Settled::Done;
+                }
                 // The row has a wish to cancel that this run had not heard of.
                 Step::Known(Finished::CancelRequested) => snapshot.cancel_requested = true,
                 Step::Known(Finished::Lost) => {
                     tracing::debug!("the row had moved on; this run counts for nothing");
-                    return;
+                    return Settled::Done;
                 }
                 Step::Refused(why) if refusals == 0 => {
                     refusals += 1;
@@ -58,8 +71,9 @@ impl Conclusion<'_> {
                 }
                 Step::Refused(why) => {
                     tracing::error!(why, "the database refuses to write the end of this job");
-                    return;
+                    return Settled::GiveBack;
                 }
+                Step::Unknown => return Settled::GiveBack,
                 Step::Instead(failed) => (event, result) = (failed, None),
             }
         }
@@ -131,6 +145,7 @@ impl Conclusion<'_> {
 enum Step {
     Known(Finished),
     Refused(String),
+    Unknown,
     Instead(Event),
 }
 
@@ -139,6 +154,7 @@ impl From<Written> for Step {
         match written {
             Written::Known(finished) => Step::Known(finished),
             Written::Refused(why) => Step::Refused(why),
+            Written::Unknown => Step::Unknown,
         }
     }
 }

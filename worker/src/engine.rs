@@ -16,6 +16,7 @@ use crate::finisher::Finisher;
 use crate::kind::AnyKind;
 use crate::reporter::Reporter;
 use crate::run::{Run, Runs};
+use crate::vitals::Vitals;
 
 /// What every run in this process shares.
 pub(crate) struct Engine {
@@ -24,6 +25,8 @@ pub(crate) struct Engine {
     pub(crate) files: Files,
     pub(crate) kinds: HashMap<String, Arc<dyn AnyKind>>,
     pub(crate) runs: Runs,
+    /// Which part of the worker has died, if one has.
+    pub(crate) vitals: Vitals,
     pub(crate) compute: Compute,
     pub(crate) finisher: Finisher,
     pub(crate) reporter: Reporter,

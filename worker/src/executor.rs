@@ -8,7 +8,7 @@ use offload_common::store::{Candidate, Transaction};
 use offload_common::{clock, failpoint};
 use tracing::Instrument as _;
 
-use crate::conclusion::Conclusion;
+use crate::conclusion::{Conclusion, Settled};
 use crate::context::Context;
 use crate::engine::{Engine, Place};
 use crate::kind::AnyKind;
@@ -24,6 +24,7 @@ pub(crate) async fn execute(engine: Arc<Engine>, job: Candidate, kind: Arc<dyn A
         attempt = attempt(&job),
         traceparent = job.traceparent.as_deref(),
     );
+    let mut presence = Presence { engine: &engine, run: &run, settled: Settled::GiveBack };
     let settled = async {
         let (ended, transaction) = perform(&engine, &job, kind, &run).await;
         let ran_for = clock::instant().duration_since(run.started);
@@ -37,33 +38,42 @@ pub(crate) async fn execute(engine: Arc<Engine>, job: Candidate, kind: Arc<dyn A
                 // What a handler wrote commits with its job's success, and with nothing else.
                 let transaction = transaction.filter(|_| event == Event::Succeed);
                 let conclusion = Conclusion { engine: &engine, job: &job, attempt: attempt(&job), lease, ran_for };
-                conclusion.write(event, result, transaction).await;
-                Settled::Done
+                conclusion.write(event, result, transaction).await
             }
             Outcome::Forget => Settled::Done,
             Outcome::GiveBack => Settled::GiveBack,
         }
     };
-    let settled = settled.instrument(span).await;
-    // From here on the same message, if it comes again, is judged by the row.
-    engine.runs.leave(&run);
-    if run.stolen {
-        engine.steal.notify_one();
-    }
-    match (settled, run.take_receipt()) {
-        (Settled::Done, Some(receipt)) => {
-            failpoint::reach("ack.before");
-            receipt.done();
-        }
-        // Dropped: given back.
-        (Settled::GiveBack, receipt) => drop(receipt),
-        (Settled::Done, None) => {}
-    }
+    presence.settled = settled.instrument(span).await;
 }
 
-enum Settled {
-    Done,
-    GiveBack,
+/// A run that is here. Its end, in whichever way it comes, takes it out of the registry and settles its message.
+struct Presence<'a> {
+    engine: &'a Engine,
+    run: &'a Arc<Run>,
+    settled: Settled,
+}
+
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        // From here on the same message, if it comes again, is judged by the row.
+        self.engine.runs.leave(self.run);
+        if self.run.stolen {
+            self.engine.steal.notify_one();
+        }
+        if std::thread::panicking() {
+            tracing::error!(job.id = %self.run.job, "a fault in this program ended a run; its job will run again");
+        }
+        match (self.settled, self.run.take_receipt()) {
+            (Settled::Done, Some(receipt)) => {
+                failpoint::reach("ack.before");
+                receipt.done();
+            }
+            // Dropped: given back.
+            (Settled::GiveBack, receipt) => drop(receipt),
+            (Settled::Done, None) => {}
+        }
+    }
 }
 
 /// Which attempt the run of a fetched or stolen row is, from 1.

@@ -37,6 +37,16 @@ pub(crate) struct Heartbeat {
     pub(crate) main: Handle,
 }
 
+/// What is to be done when the thread ends, however it does.
+struct Last(Arc<Engine>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.0.runs.step_back(StopReason::OutOfTouch);
+        self.0.runs.abandon_claims();
+    }
+}
+
 /// How a membership came to its end.
 enum Over {
     Fenced,
@@ -49,7 +59,11 @@ impl Heartbeat {
         let (left, has_left) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
+            let living = self.engine.vitals.living("the heartbeat");
+            // Nothing may run that nobody beats for.
+            let _last = Last(self.engine.clone());
             runtime.block_on(self.run(&stop));
+            living.ended();
             // Nobody may be waiting any more.
             let _ = left.send(());
         })?;

@@ -23,6 +23,7 @@ mod run;
 mod starter;
 mod strays;
 mod text;
+mod vitals;
 mod worker;
 
 pub use worker::{Exit, StopSignals, Worker, WorkerParts};

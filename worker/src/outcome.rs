@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::time::Duration;
 
-use offload_common::RawJson;
 use offload_common::job::transition::{Event, Failure, Retry};
+use offload_common::{RawJson, panics};
 
 use crate::kind::JobError;
 use crate::run::{Hold, StopReason};
@@ -81,8 +81,7 @@ fn failed(code: &str, message: String, retry: Retry) -> Event {
 
 /// A panic is a failed attempt, with what it said.
 pub(crate) fn panicked(payload: &(dyn Any + Send)) -> JobError {
-    let said = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
-    JobError::retry("panic", format!("the handler panicked: {}", said.unwrap_or("without a message")))
+    JobError::retry("panic", format!("the handler panicked: {}", panics::message(payload)))
 }
 
 #[cfg(test)]

@@ -4,19 +4,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use offload_common::batch::Batcher;
+use offload_common::batch::{Batcher, parts};
 use offload_common::job::Lease;
-use offload_common::retry;
 use offload_common::store::{Error, Report, Store};
+use offload_common::{panics, retry};
+use tokio::time::timeout;
 
 use crate::run::{Run, Runs};
 
-// Jobs per statement.
+// Jobs per statement, and bytes of what they said (unless a single one said more).
 const MOST: usize = 500;
+const MOST_BYTES: usize = 16 << 20;
 // What is said within this time is written together.
 const PAUSE: Duration = Duration::from_millis(250);
 // The longest pause while the database is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+// The end of a job waits this long for the last that it said.
+const LAST_WORDS: Duration = Duration::from_secs(60);
 
 /// Writes reports. There is one writer, so that those of a job arrive in order.
 pub(crate) struct Reporter {
@@ -52,37 +56,60 @@ impl Reporter {
         }
         let Ok(lease) = run.hold(runs).await else { return };
         let attempt = async || self.batches.submit((run.clone(), lease)).await.unwrap_or(Ok(()));
-        retry::until_reached("writing the reports of a job", LONGEST_PAUSE, attempt).await;
+        let written = retry::until_reached("writing the reports of a job", LONGEST_PAUSE, attempt);
+        if timeout(LAST_WORDS, written).await.is_err() {
+            tracing::warn!("the last that this job said could not be written, and is left out");
+        }
     }
 }
 
 async fn write(store: &dyn Store, batch: Vec<(Arc<Run>, Lease)>) -> Vec<Result<(), Error>> {
-    let reports: Vec<Option<Report>> = batch.iter().map(|(run, lease)| run.reports.take(*lease)).collect();
-    let mut written = store.report(&reports.iter().flatten().cloned().collect::<Vec<_>>()).await;
-    if let Err(Error::Rejected(_) | Error::Corrupt(_)) = written {
-        written = one_by_one(store, reports.iter().flatten()).await;
+    let taken: Vec<Option<Report>> = batch.iter().map(|(run, lease)| run.reports.take(*lease)).collect();
+    let reports: Vec<Report> = taken.iter().flatten().cloned().collect();
+    let mut outcomes = write_each(store, &reports).await.into_iter();
+    let mut written = Vec::with_capacity(batch.len());
+    for ((run, _), report) in batch.iter().zip(taken) {
+        let Some(report) = report else {
+            written.push(Ok(()));
+            continue;
+        };
+        written.push(match outcomes.next().unwrap_or(Ok(())) {
+            Err(away @ (Error::Unavailable(_) | Error::NotMigrated(_))) => {
+                run.reports.put_back(report);
+                Err(away)
+            }
+            refused => {
+                if let Err(error) = refused {
+                    tracing::warn!(job.id = %run.job, %error, "a report was refused and is left out");
+                }
+                run.reports.written();
+                Ok(())
+            }
+        });
     }
-    let keep = written.is_err();
-    for ((run, _), report) in batch.iter().zip(reports) {
-        match report {
-            Some(report) if keep => run.reports.put_back(report),
-            Some(_) => run.reports.written(),
-            None => {}
-        }
-    }
-    let failure = written.err().map(|error| error.to_string());
-    batch.iter().map(|_| failure.clone().map_or(Ok(()), |why| Err(Error::Unavailable(why)))).collect()
+    written
 }
 
-/// One that the store refuses is left out, so that it does not hold up the others.
-async fn one_by_one(store: &dyn Store, reports: impl Iterator<Item = &Report>) -> Result<(), Error> {
-    for report in reports {
-        match store.report(std::slice::from_ref(report)).await {
-            Err(error @ (Error::Rejected(_) | Error::Corrupt(_))) => {
-                tracing::warn!(job.id = %report.lease.job, %error, "a report was refused and is left out");
+/// What became of each. One that the store does not take holds up no other.
+async fn write_each(store: &dyn Store, reports: &[Report]) -> Vec<Result<(), Error>> {
+    let bytes = |report: &Report| report.lines.iter().map(|line| line.message.len()).sum();
+    let mut each = Vec::with_capacity(reports.len());
+    for part in parts(reports, MOST_BYTES, bytes) {
+        let part = &reports[part];
+        match try_once(store, part).await {
+            Ok(()) => each.extend(part.iter().map(|_| Ok(()))),
+            Err(error) if part.len() == 1 => each.push(Err(error)),
+            Err(_) => {
+                for report in part {
+                    each.push(try_once(store, std::slice::from_ref(report)).await);
+                }
             }
-            other => other?,
         }
     }
-    Ok(())
+    each
+}
+
+/// What makes this program panic would do so again, like what the store refuses.
+async fn try_once(store: &dyn Store, reports: &[Report]) -> Result<(), Error> {
+    panics::caught(store.report(reports)).await.unwrap_or_else(|why| Err(Error::Rejected(why)))
 }

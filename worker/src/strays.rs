@@ -44,6 +44,7 @@ async fn hand_back(engine: Arc<Engine>, lease: Lease) {
         tracing::warn!(job.id = %job.id, "the database says that this job runs here, and it does not: handed back");
         let conclusion =
             Conclusion { engine: &engine, job: &job, attempt: job.attempt, lease, ran_for: Duration::ZERO };
-        conclusion.write(Event::Release, None, None).await;
+        // No message brought it here.
+        let _ = conclusion.write(Event::Release, None, None).await;
     }
 }

@@ -27,6 +27,7 @@ use crate::probes::Probes;
 use crate::reporter::Reporter;
 use crate::run::{Runs, StopReason};
 use crate::starter::Starter;
+use crate::vitals::Vitals;
 
 // What the end of a process may take beyond its drain time: handing back, and the last writes.
 const HAND_BACK: Duration = Duration::from_secs(5);
@@ -78,6 +79,8 @@ pub enum Exit {
     Halted,
     /// The heartbeat's thread could not be started: the system has no room for it.
     NotStarted,
+    /// This part of it died. It drained, and a supervisor is to start it again.
+    Failed(&'static str),
 }
 
 /// A worker, about to run.
@@ -101,6 +104,7 @@ impl Worker {
             files: parts.files.clone(),
             kinds,
             runs: Runs::new(),
+            vitals: Vitals::default(),
             compute: Compute::new(parts.config.compute_slots),
             finisher: Finisher::spawn(parts.store.clone(), parts.broker.clone()),
             reporter: Reporter::spawn(parts.store.clone()),
@@ -122,7 +126,7 @@ impl Worker {
         Probes::new(self.engine.clone(), self.inbox.clone(), self.loops.clone(), self.draining.clone())
     }
 
-    /// Runs until told to end. Waits for a database or a broker that is away; needs neither to start.
+    /// Runs until told to end, or until a part of it dies. Waits for a database or a broker that is away; needs neither to start.
     pub async fn run(self, stop: StopSignals) -> Exit {
         let leaving = CancellationToken::new();
         // Also when this future is dropped: the thread must not beat on for a worker that is gone.
@@ -134,18 +138,32 @@ impl Worker {
             self.engine.runs.member().await;
             self.work().await
         };
+        let vitals = &self.engine.vitals;
+        let ending = async {
+            tokio::select! {
+                () = stop.drain.cancelled() => {}
+                () = stop.halt.cancelled() => {}
+                () = vitals.death().cancelled() => {}
+            }
+        };
+        tokio::pin!(ending);
         let work = tokio::select! {
             work = working => Some(work),
-            () = stop.drain.cancelled() => None,
-            () = stop.halt.cancelled() => None,
+            () = &mut ending => None,
         };
-        tokio::select! {
-            () = stop.drain.cancelled() => {}
-            () = stop.halt.cancelled() => {}
+        if work.is_some() {
+            ending.await;
+        }
+        if let Some(part) = vitals.dead() {
+            tracing::error!(
+                part,
+                "a part of this worker has died: it drains and ends, for a supervisor to start it again"
+            );
         }
         tracing::info!("draining");
         self.draining.cancel();
         let exit = self.drain(work, &stop.halt).await;
+        let exit = vitals.dead().map_or(exit, Exit::Failed);
         cancels.abort();
         leaving.cancel();
         // Others notice if it cannot.
@@ -196,11 +214,21 @@ impl Worker {
         let consumer = self.parts.broker.consume(&lanes, prefetch(&self.parts.config)).await;
         let receiver = tokio::spawn({
             let (engine, inbox, draining) = (self.engine.clone(), self.inbox.clone(), self.draining.clone());
-            async move { receive(consumer, &inbox, &engine.runs, &draining).await }
+            let living = engine.vitals.living("the consumer");
+            async move {
+                let consumer = receive(consumer, &inbox, &engine.runs, &draining).await;
+                if draining.is_cancelled() {
+                    living.ended();
+                }
+                consumer
+            }
         });
         let starter = Starter { engine: self.engine.clone(), inbox: self.inbox.clone() };
-        let draining = self.draining.clone();
-        let starter = tokio::spawn(async move { starter.run(&draining).await });
+        let (draining, living) = (self.draining.clone(), self.engine.vitals.living("the starter"));
+        let starter = tokio::spawn(async move {
+            starter.run(&draining).await;
+            living.ended();
+        });
         Work { receiver, starter }
     }
 

@@ -2,5 +2,6 @@
 
 mod broker_away;
 mod database_away;
+mod own_faults;
 mod processes_killed;
 mod zombie;

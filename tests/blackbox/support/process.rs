@@ -68,6 +68,13 @@ impl Process {
         .await
     }
 
+    /// Waits until it has written this, alive or not.
+    pub(crate) async fn wrote(&self, text: &str) {
+        let what = format!("{} writes `{text}`", self.name);
+        let found = || self.output.lock().expect("not poisoned").iter().any(|line| line.contains(text));
+        eventually(&what, async || found().then_some(())).await;
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);

@@ -180,6 +180,11 @@ impl Stack {
         self.api = Some(api);
     }
 
+    /// Takes a variable out of the environment of the processes that are started next.
+    pub(crate) fn without(&mut self, name: &str) {
+        self.environment.retain(|(known, _)| known != name);
+    }
+
     /// Starts a further worker.
     pub(crate) fn start_worker(&mut self) -> &mut Process {
         let name = format!("worker {}", self.workers.len() + 1);

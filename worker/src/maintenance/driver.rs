@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use offload_common::store;
+use offload_common::{panics, store};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -57,7 +57,7 @@ impl Loops {
         let (status, stop) = (self.status.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             loop {
-                let mut running = std::pin::pin!(reconciler.run_once());
+                let mut running = std::pin::pin!(panics::caught(reconciler.run_once()));
                 let pass = tokio::select! {
                     pass = &mut running => pass,
                     () = stop.cancelled() => {
@@ -66,6 +66,7 @@ impl Loops {
                         return;
                     }
                 };
+                let pass = pass.and_then(|pass| pass.map_err(|error| error.to_string()));
                 let pause = note(&status, reconciler.name(), pass);
                 tokio::select! {
                     () = tokio::time::sleep(spread(pause, rand::random())) => {}
@@ -93,7 +94,7 @@ impl Loops {
 fn note(
     status: &Mutex<BTreeMap<&'static str, LoopStatus>>,
     name: &'static str,
-    pass: store::Result<Duration>,
+    pass: Result<Duration, String>,
 ) -> Duration {
     let mut status = status.lock().unwrap_or_else(PoisonError::into_inner);
     let status = status.entry(name).or_default();
@@ -104,10 +105,10 @@ fn note(
         }
         Err(error) => {
             if status.failures == 0 {
-                tracing::warn!(name, %error, "upkeep failed; it is tried again until it succeeds");
+                tracing::warn!(name, error, "upkeep failed; it is tried again until it succeeds");
             }
             let pause = (FIRST_PAUSE * 2u32.saturating_pow(status.failures.min(8))).min(LONGEST_PAUSE);
-            *status = LoopStatus { failures: status.failures + 1, error: Some(error.to_string()), ..*status };
+            *status = LoopStatus { failures: status.failures + 1, error: Some(error), ..*status };
             pause
         }
     }
@@ -135,10 +136,11 @@ mod tests {
             "scripted"
         }
 
-        /// Asks for an hour's rest after each pass.
+        /// Asks for an hour's rest after each pass; panics in the third.
         async fn run_once(&self) -> store::Result<Duration> {
             let pass = self.pass.fetch_add(1, Ordering::Relaxed);
             let _ = self.passes.send(pass);
+            assert!(pass != 2, "on purpose");
             Ok(Duration::from_secs(3600))
         }
     }
@@ -155,10 +157,19 @@ mod tests {
         assert_eq!(seen.recv().await, None, "stopped");
     }
 
+    #[tokio::test]
+    async fn a_pass_that_panics_has_failed_and_another_follows() {
+        let (passes, mut seen) = mpsc::unbounded_channel();
+        let (loops, nudge) = (Loops::default(), Arc::new(Notify::new()));
+        loops.start(Scripted { pass: AtomicU32::new(2), passes }, nudge);
+        assert_eq!((seen.recv().await, seen.recv().await), (Some(2), Some(3)));
+        loops.stop().await;
+    }
+
     #[test]
     fn failures_in_a_row_slow_down_and_a_success_is_as_if_nothing_had_been() {
         let status = Mutex::default();
-        let fail = || note(&status, "x", Err(store::Error::Unavailable("away".into()))).as_millis();
+        let fail = || note(&status, "x", Err("away".into())).as_millis();
         assert_eq!([fail(), fail(), fail(), fail(), fail(), fail()], [500, 1000, 2000, 4000, 8000, 8000]);
         assert_eq!(note(&status, "x", Ok(Duration::from_secs(1))).as_millis(), 1000);
         assert_eq!(status.lock().unwrap()["x"], LoopStatus { passes: 1, failures: 0, error: None });

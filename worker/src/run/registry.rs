@@ -68,16 +68,14 @@ impl Runs {
         self.standing.send_replace(standing);
     }
 
-    /// Ends the membership and stops every handler. One that was fenced does not come back: what is not known to be
-    /// claimed never will be.
+    /// Ends the membership and stops every handler.
     pub(crate) fn step_back(&self, reason: StopReason) {
         let entered = self.lock();
         self.standing.send_replace(Standing::Outside);
-        for run in entered.by_job.values() {
-            run.stop.because(reason);
-            if reason == StopReason::Fenced {
-                run.abandon_claim();
-            }
+        entered.by_job.values().for_each(|run| run.stop.because(reason));
+        drop(entered);
+        if reason == StopReason::Fenced {
+            self.abandon_claims();
         }
     }
 
@@ -93,6 +91,11 @@ impl Runs {
     /// Waits for [`Runs::doubt`].
     pub(crate) async fn doubted(&self) {
         self.doubts.notified().await;
+    }
+
+    /// The membership that has ended does not come back: what is not known to be claimed never will be.
+    pub(crate) fn abandon_claims(&self) {
+        self.lock().by_job.values().for_each(|run| run.abandon_claim());
     }
 
     /// Where this process stands now.

@@ -163,7 +163,8 @@ async fn the_message_of_a_long_run_is_settled_early() {
 
 #[tokio::test]
 async fn a_run_that_is_replaced_before_its_claim_is_known_leaves_nothing_behind() {
-    let (bench, faults) = counting().await;
+    let (mut bench, faults) = counting().await;
+    bench.config.steal_after_seconds = 3600.0;
     let gate = Gate::new();
     let worker = bench.worker(&[gate.kind(Effects::Repeatable)]);
     faults.lazy_claims_away.store(usize::MAX, Ordering::SeqCst);

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use offload_common::job::State;
+use offload_common::job::{JobId, NewJob, State};
 use offload_common::kind::Effects;
 use offload_common::testing::factory::raw;
+use offload_worker::Exit;
+use offload_worker::kind::AnyKind;
 
-use crate::engine::support::faulty::{Faults, Faulty};
+use crate::engine::support::faulty::{Faults, Faulty, Panics, Poison};
 use crate::engine::support::{Bench, job, kind, numbered};
 
 async fn bench(faults: Faults) -> Bench {
@@ -35,21 +37,56 @@ async fn a_reply_that_was_lost_is_asked_for_again() {
     }
 }
 
+/// Twenty jobs at once, one of them poison; those that succeed do so whatever becomes of that one. Answers its id.
+async fn poisoned(bench: &Bench) -> JobId {
+    let mut ids = Vec::new();
+    for n in 0..20 {
+        let payload = if n == 11 { raw(r#""poison""#) } else { raw("1") };
+        ids.push(bench.submit(NewJob { payload, ..job() }).await);
+    }
+    let poison = ids.remove(11);
+    for id in ids {
+        bench.reaches(id, State::Succeeded).await;
+    }
+    poison
+}
+
+fn echo() -> Arc<dyn AnyKind> {
+    kind(Effects::Repeatable, |_, payload| Box::pin(async move { Ok(payload) }))
+}
+
 #[tokio::test]
 async fn a_result_that_the_store_refuses_fails_its_own_job_alone() {
-    let bench = bench(Faults { refuses_poison: true, ..Faults::default() }).await;
-    let jobs: Vec<_> = (0..20).map(|n| if n == 11 { raw(r#""poison""#) } else { raw("1") }).collect();
-    let mut ids = Vec::new();
-    for payload in jobs {
-        ids.push(bench.submit(offload_common::job::NewJob { payload, ..job() }).await);
+    for poison in [Poison::Refused, Poison::Panics] {
+        let bench = bench(Faults { poison: Some(poison), ..Faults::default() }).await;
+        let worker = bench.worker(&[echo()]);
+        let failed = bench.reaches(poisoned(&bench).await, State::Failed).await;
+        assert_eq!((failed.error.expect("an error").code.as_str(), failed.attempt), ("result_rejected", 1));
+        assert_eq!(worker.drain().await, Exit::Drained);
     }
-    let _worker = bench.worker(&[kind(Effects::Repeatable, |_, payload| Box::pin(async move { Ok(payload) }))]);
-    for (n, id) in ids.into_iter().enumerate() {
-        if n == 11 {
-            let failed = bench.reaches(id, State::Failed).await;
-            assert_eq!((failed.error.expect("an error").code.as_str(), failed.attempt), ("result_rejected", 1));
-        } else {
-            bench.reaches(id, State::Succeeded).await;
-        }
+}
+
+#[tokio::test]
+async fn an_end_that_is_never_answered_holds_up_no_other() {
+    let mut bench = bench(Faults { poison: Some(Poison::Unanswered), ..Faults::default() }).await;
+    (bench.config.slots, bench.config.drain_seconds) = (32, 0);
+    let worker = bench.worker(&[echo()]);
+    let id = poisoned(&bench).await;
+    // Those that come later are not held up either.
+    for n in 0..5 {
+        let next = bench.submit(numbered(n)).await;
+        bench.reaches(next, State::Succeeded).await;
     }
+    assert!(!bench.read(id).await.state.is_final());
+    assert_eq!(worker.drain().await, Exit::HandedBack(1));
+}
+
+#[tokio::test]
+async fn a_write_that_panics_once_loses_no_end() {
+    let panics = Panics { finish: AtomicUsize::new(1), ..Panics::default() };
+    let bench = bench(Faults { panics, ..Faults::default() }).await;
+    let worker = bench.worker(&[echo()]);
+    let id = bench.submit(numbered(1)).await;
+    assert_eq!(bench.reaches(id, State::Succeeded).await.attempt, 1);
+    assert_eq!(worker.drain().await, Exit::Drained);
 }

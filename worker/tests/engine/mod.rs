@@ -7,6 +7,7 @@ mod draining;
 mod fencing;
 mod finishing;
 mod lost_messages;
+mod own_faults;
 mod probes;
 mod reports;
 mod shipped;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use offload_common::job::{Epoch, FileId, Job, JobId, Lease, LogLine, NewJob, WorkerId};
 use offload_common::store::{
-    Accepted, Beat, Cancelled, Candidate, Claim, Claimed, Dispatch, Error, FileRecord, Finish, Finished, JobFilter,
-    LaneDepth, Pointer, Pruned, ReapPolicy, Reaped, RegisteredKind, Report, Result, Retention, Session, Steal, Store,
-    Transaction, Worker, WorkerInfo,
+    Accepted, Beat, Cancelled, Candidate, Claim, Claimed, Column, Dispatch, Error, FileRecord, Finish, Finished,
+    JobFilter, LaneDepth, Pointer, Pruned, ReapPolicy, Reaped, RegisteredKind, Report, Result, Retention, Session,
+    Steal, Store, TableName, Transaction, Worker, WorkerInfo,
 };
+use serde_json::Value;
 use tokio::sync::watch;
 
 /// Counts that a test sets, and that go down as they strike; and counts that go up.
@@ -32,14 +33,38 @@ pub(crate) struct Faults {
     pub(crate) fencings: AtomicUsize,
     /// So many beats are not answered.
     pub(crate) beats_away: AtomicUsize,
-    /// Whether finishes that carry the result `"poison"` are refused.
-    pub(crate) refuses_poison: bool,
+    /// What is done to finishes that carry the result `"poison"`.
+    pub(crate) poison: Option<Poison>,
+    /// So many calls of these methods panic, before they are done.
+    pub(crate) panics: Panics,
     /// Looks at what the worker holds.
     pub(crate) looks: watch::Sender<usize>,
     /// Claims made.
     pub(crate) claims: AtomicUsize,
     /// Finishes written.
     pub(crate) finishes: AtomicUsize,
+}
+
+/// What a result does to a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Poison {
+    /// It is refused.
+    Refused,
+    /// It is never answered.
+    Unanswered,
+    /// It panics.
+    Panics,
+}
+
+/// Counts, by method.
+#[derive(Default)]
+pub(crate) struct Panics {
+    pub(crate) beat: AtomicUsize,
+    pub(crate) commit: AtomicUsize,
+    pub(crate) fetch: AtomicUsize,
+    pub(crate) finish: AtomicUsize,
+    pub(crate) promote: AtomicUsize,
+    pub(crate) report: AtomicUsize,
 }
 
 impl Faults {
@@ -54,9 +79,18 @@ pub(crate) struct Faulty {
     pub(crate) faults: Arc<Faults>,
 }
 
+struct FaultyTransaction {
+    transaction: Box<dyn Transaction>,
+    faults: Arc<Faults>,
+}
+
 struct FaultySession {
     session: Box<dyn Session>,
     faults: Arc<Faults>,
+}
+
+fn maybe_panic(count: &AtomicUsize) {
+    assert!(!Faults::strikes(count), "on purpose");
 }
 
 fn away() -> Error {
@@ -70,6 +104,7 @@ impl Session for FaultySession {
     }
 
     async fn beat(&mut self) -> Result<Beat> {
+        maybe_panic(&self.faults.panics.beat);
         if Faults::strikes(&self.faults.fencings) {
             return Ok(Beat::Fenced);
         }
@@ -99,6 +134,30 @@ impl Session for FaultySession {
 }
 
 #[async_trait]
+impl Transaction for FaultyTransaction {
+    async fn execute(&mut self, sql: &str, arguments: &[Value]) -> Result<u64> {
+        self.transaction.execute(sql, arguments).await
+    }
+
+    async fn create_table(&mut self, table: &TableName, columns: &[Column]) -> Result<()> {
+        self.transaction.create_table(table, columns).await
+    }
+
+    async fn columns(&mut self, table: &TableName) -> Result<Option<Vec<Column>>> {
+        self.transaction.columns(table).await
+    }
+
+    async fn insert(&mut self, table: &TableName, columns: &[Column], rows: Vec<Vec<Option<String>>>) -> Result<u64> {
+        self.transaction.insert(table, columns, rows).await
+    }
+
+    async fn finish(self: Box<Self>, finish: &Finish) -> Result<Finished> {
+        maybe_panic(&self.faults.panics.commit);
+        self.transaction.finish(finish).await
+    }
+}
+
+#[async_trait]
 impl Store for Faulty {
     async fn claim(&self, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Claimed>> {
         self.faults.claims.fetch_add(claims.len(), Ordering::SeqCst);
@@ -117,8 +176,12 @@ impl Store for Faulty {
             return Err(away());
         }
         let poison = |finish: &Finish| finish.result.as_ref().is_some_and(|result| result.get() == r#""poison""#);
-        if self.faults.refuses_poison && finishes.iter().any(poison) {
-            return Err(Error::Rejected("poison".into()));
+        maybe_panic(&self.faults.panics.finish);
+        match self.faults.poison.filter(|_| finishes.iter().any(poison)) {
+            Some(Poison::Refused) => return Err(Error::Rejected("poison".into())),
+            Some(Poison::Unanswered) => return Err(away()),
+            Some(Poison::Panics) => panic!("poison"),
+            None => {}
         }
         let finished = self.store.finish(finishes).await?;
         self.faults.finishes.fetch_add(finishes.len(), Ordering::SeqCst);
@@ -190,6 +253,7 @@ impl Store for Faulty {
     }
 
     async fn fetch(&self, ids: &[JobId]) -> Result<Vec<Option<Candidate>>> {
+        maybe_panic(&self.faults.panics.fetch);
         self.store.fetch(ids).await
     }
 
@@ -198,14 +262,17 @@ impl Store for Faulty {
     }
 
     async fn report(&self, reports: &[Report]) -> Result<()> {
+        maybe_panic(&self.faults.panics.report);
         self.store.report(reports).await
     }
 
     async fn begin(&self, lease: &Lease) -> Result<Box<dyn Transaction>> {
-        self.store.begin(lease).await
+        let transaction = self.store.begin(lease).await?;
+        Ok(Box::new(FaultyTransaction { transaction, faults: self.faults.clone() }))
     }
 
     async fn promote(&self, window: u32, limit: u32) -> Result<Vec<Dispatch>> {
+        maybe_panic(&self.faults.panics.promote);
         self.store.promote(window, limit).await
     }
 

@@ -128,6 +128,11 @@ impl Running {
     /// Tells it to drain, and waits for its end.
     pub(crate) async fn drain(self) -> Exit {
         self.stop.drain.cancel();
+        self.ended().await
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(self) -> Exit {
         self.task.await.expect("no panic")
     }
 }
