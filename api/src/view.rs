@@ -66,6 +66,8 @@ pub(crate) struct JobView<'a> {
     batch_id: Option<Uuid>,
     /// The schedule that fired it.
     schedule_id: Option<Uuid>,
+    /// The nominal time of that fire.
+    fire_at: Option<Timestamp>,
     /// The job that it runs again.
     retry_of: Option<JobId>,
     /// Where to go from here.
@@ -141,6 +143,7 @@ impl<'a> From<&'a Job> for JobView<'a> {
             worker: job.worker,
             batch_id: job.batch_id,
             schedule_id: job.schedule_id,
+            fire_at: job.fire_at.map(Timestamp),
             retry_of: job.retry_of,
             links: Links::of(job.id),
         }
@@ -222,7 +225,8 @@ pub(crate) fn accepted(new: NewJob, state: State, created_at: DateTime<Utc>, run
         metadata: new.metadata,
         tags: new.tags,
         batch_id: None,
-        schedule_id: None,
+        schedule_id: new.fired_by.map(|fire| fire.schedule.0),
+        fire_at: new.fired_by.map(|fire| fire.at),
         retry_of: new.retry_of,
         worker: None,
     }

@@ -15,6 +15,7 @@ pub mod kind;
 pub mod panics;
 pub mod publisher;
 pub mod retry;
+pub mod schedule;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;

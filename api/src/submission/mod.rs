@@ -150,6 +150,7 @@ impl Submission {
             tags: self.tags,
             traceparent: Some(request.traceparent.clone()),
             retry_of: self.retry_of,
+            fired_by: None,
             idempotency: None,
         }
     }

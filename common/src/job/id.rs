@@ -53,3 +53,7 @@ identifier!(
     /// Names one life of a worker process: a process that was fenced takes a new one.
     WorkerId
 );
+identifier!(
+    /// Names a schedule.
+    ScheduleId
+);

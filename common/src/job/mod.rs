@@ -9,8 +9,8 @@ mod state;
 pub mod transition;
 
 pub use delivery::{Verdict, judge};
-pub use id::{FileId, JobId, WorkerId};
+pub use id::{FileId, JobId, ScheduleId, WorkerId};
 pub use lane::{Lane, Priority};
 pub use lease::{Epoch, Lease, Nonce};
-pub use model::{Attempt, ErrorInfo, Job, LogLine, NewJob, Progress};
+pub use model::{Attempt, ErrorInfo, FiredBy, Job, LogLine, NewJob, Progress};
 pub use state::State;

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Epoch, JobId, Lane, State, WorkerId};
+use super::{Epoch, JobId, Lane, ScheduleId, State, WorkerId};
 use crate::RawJson;
 use crate::retry::RetryPolicy;
 
@@ -64,6 +64,15 @@ pub struct LogLine {
     pub message: String,
 }
 
+/// The schedule that a job comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FiredBy {
+    /// Which.
+    pub schedule: ScheduleId,
+    /// The nominal time of the fire.
+    pub at: DateTime<Utc>,
+}
+
 /// A job about to be accepted: validated, with every default resolved.
 #[derive(Clone, Debug)]
 pub struct NewJob {
@@ -98,6 +107,8 @@ pub struct NewJob {
     pub traceparent: Option<String>,
     /// The job that this one runs again.
     pub retry_of: Option<JobId>,
+    /// The schedule that submits it.
+    pub fired_by: Option<FiredBy>,
     /// The request's `Idempotency-Key`, with the fingerprint of route and body.
     pub idempotency: Option<crate::store::IdempotencyKey>,
 }
@@ -157,6 +168,8 @@ pub struct Job {
     pub batch_id: Option<Uuid>,
     /// The schedule that fired it.
     pub schedule_id: Option<Uuid>,
+    /// The nominal time of that fire.
+    pub fire_at: Option<DateTime<Utc>>,
     /// The job that it runs again.
     pub retry_of: Option<JobId>,
     /// The worker that runs or last ran it.

@@ -51,6 +51,7 @@ pub fn job() -> NewJob {
         tags: Vec::new(),
         traceparent: None,
         retry_of: None,
+        fired_by: None,
         idempotency: None,
     }
 }

@@ -25,9 +25,9 @@ WITH submitted AS (
                AS run_at
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::bigint[],
                 $9::boolean[], $10::integer[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[],
-                $16::uuid[], $17::text[], $18::bytea[]) WITH ORDINALITY
+                $16::uuid[], $17::uuid[], $18::timestamptz[], $19::text[], $20::bytea[]) WITH ORDINALITY
          AS s (id, tenant, kind, queue, priority, payload, due, delay, admit, max_attempts, timeout_ms, retry_policy,
-               metadata, tags, traceparent, retry_of, key, fingerprint, n)
+               metadata, tags, traceparent, retry_of, schedule_id, fire_at, key, fingerprint, n)
 ), keys AS (
     INSERT INTO offload.idempotency_keys AS k (tenant, key, fingerprint, job_id, created_at)
     SELECT tenant, key, fingerprint, id, now FROM submitted WHERE key IS NOT NULL ORDER BY tenant, key
@@ -35,14 +35,14 @@ WITH submitted AS (
     RETURNING tenant, key, fingerprint, job_id
 ), inserted AS (
     INSERT INTO offload.jobs (id, tenant, kind, queue, priority, state, epoch, max_attempts, created_at, run_at, queued_at,
-                              timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of)
+                              timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of, schedule_id, fire_at)
     SELECT s.id, s.tenant, s.kind, s.queue, s.priority::offload.job_priority,
-           (CASE WHEN s.admit AND s.run_at <= s.now THEN 'queued' ELSE 'scheduled' END)::offload.job_state, $19,
+           (CASE WHEN s.admit AND s.run_at <= s.now THEN 'queued' ELSE 'scheduled' END)::offload.job_state, $21,
            s.max_attempts, s.now, s.run_at,
            CASE WHEN s.admit AND s.run_at <= s.now THEN s.now + s.n * interval '1 microsecond' END,
            s.timeout_ms, s.retry_policy::json, s.payload::json, s.metadata::json,
            CASE WHEN s.tags IS NULL THEN '{}' ELSE ARRAY(SELECT json_array_elements_text(s.tags::json)) END,
-           s.traceparent, s.retry_of
+           s.traceparent, s.retry_of, s.schedule_id, s.fire_at
     FROM submitted s
     WHERE s.key IS NULL OR s.id IN (SELECT job_id FROM keys)
     ORDER BY s.n
@@ -109,6 +109,8 @@ fn statement(jobs: &[&NewJob]) -> Statement<'static> {
         .bind(each(jobs, |job| (!job.tags.is_empty()).then(|| serde_json::json!(job.tags).to_string())))
         .bind(each(jobs, |job| job.traceparent.as_deref()))
         .bind(each(jobs, |job| job.retry_of.map(|id| id.0)))
+        .bind(each(jobs, |job| job.fired_by.map(|fire| fire.schedule.0)))
+        .bind(each(jobs, |job| job.fired_by.map(|fire| fire.at)))
         .bind(each(jobs, |job| job.idempotency.as_ref().map(|key| key.key.as_str())))
         .bind(each(jobs, |job| job.idempotency.as_ref().map(|key| key.fingerprint.to_vec())))
         .bind(FIRST_EPOCH)

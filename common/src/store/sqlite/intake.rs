@@ -18,8 +18,8 @@ const FIRST_EPOCH: Epoch = 1;
 
 const INSERT_JOB: &str = "-- insert a job
 INSERT INTO offload_jobs (id, tenant, kind, queue, priority, state, epoch, max_attempts, created_at, run_at, queued_at,
-    timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
+    timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of, schedule_id, fire_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
 
 const INSERT_STREAM: &str = "-- remember a lane and kind
 INSERT INTO offload_streams (queue, priority, kind) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
@@ -119,6 +119,8 @@ async fn insert(connection: &mut SqliteConnection, job: &NewJob, now: DateTime<U
         .bind(string_list(&job.tags))
         .bind(&job.traceparent)
         .bind(job.retry_of.map(|id| id.0))
+        .bind(job.fired_by.map(|fire| fire.schedule.0))
+        .bind(job.fired_by.map(|fire| micros(fire.at)))
         .execute(connection)
         .await?;
     let pointer = Pointer { id: job.id, epoch: FIRST_EPOCH, queued_at: now };

@@ -125,7 +125,7 @@ macro_rules! job_columns {
     () => {
         "id, tenant, kind, queue, priority, state, epoch, attempt, max_attempts, losses, cancel_requested, progress, \
          created_at, run_at, queued_at, started_at, finished_at, timeout_ms, payload, result, history, metadata, tags, \
-         batch_id, schedule_id, retry_of, worker_id"
+         batch_id, schedule_id, fire_at, retry_of, worker_id"
     };
 }
 pub(super) use job_columns;
@@ -163,6 +163,7 @@ pub(super) fn job(row: &SqliteRow, now: i64) -> Result<Job> {
         tags: document(row, "tags")?,
         batch_id: row.try_get("batch_id")?,
         schedule_id: row.try_get("schedule_id")?,
+        fire_at: optional_time(row.try_get("fire_at")?)?,
         retry_of: row.try_get::<Option<Uuid>, _>("retry_of")?.map(JobId),
         worker,
     })

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use super::Database;
 use super::steps::{accept, join, queue, queue_all, read, steal_all};
 use crate::clock;
-use crate::job::{JobId, Lane, NewJob, Priority, State};
+use crate::job::{FiredBy, JobId, Lane, NewJob, Priority, ScheduleId, State};
 use crate::retry::RetryPolicy;
 use crate::store::{Accepted, Error};
 use crate::testing::factory::{self, TENANT};
@@ -24,6 +24,7 @@ pub async fn a_job_reads_back_as_it_was_accepted(db: &impl Database) {
         retry_policy: RetryPolicy { first_seconds: 2.5, factor: 3.0, max_seconds: 60.0, jitter: 0.0 },
         traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
         retry_of: Some(JobId::new()),
+        fired_by: Some(FiredBy { schedule: ScheduleId::new(), at: clock::now() }),
         ..factory::job()
     };
     let accepted = store.accept(std::slice::from_ref(&new)).await.expect("accepted");
@@ -48,7 +49,9 @@ pub async fn a_job_reads_back_as_it_was_accepted(db: &impl Database) {
     assert!(!job.cancel_requested);
     assert_eq!((job.progress, job.error, job.history.len()), (None, None, 0));
     assert_eq!((job.started_at, job.finished_at, job.worker), (None, None, None));
-    assert!(job.result.is_none() && job.batch_id.is_none() && job.schedule_id.is_none());
+    assert!(job.result.is_none() && job.batch_id.is_none());
+    let fired_by = job.schedule_id.map(ScheduleId).zip(job.fire_at);
+    assert_eq!(fired_by.map(|(schedule, at)| FiredBy { schedule, at }), new.fired_by);
 
     let fetched = store.fetch(&[new.id]).await.expect("fetched");
     let candidate = fetched[0].as_ref().expect("the row is there");

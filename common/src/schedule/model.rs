@@ -1,0 +1,120 @@
+//! What a schedule consists of.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::policy::{Missed, Overlap};
+use super::template::{Filling, JobTemplate};
+use super::timing::{BadTiming, Recurrence, Timing};
+use crate::job::{FiredBy, JobId, Lane, NewJob, ScheduleId};
+
+/// The longest jitter: a day.
+pub const MAX_JITTER_SECONDS: f64 = 86_400.0;
+
+/// What a client says of a schedule, beside its name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Definition {
+    /// When it fires.
+    pub recurrence: Recurrence,
+    /// On the clocks of this IANA zone.
+    pub time_zone: String,
+    /// Not before.
+    pub starts_at: Option<DateTime<Utc>>,
+    /// Not after.
+    pub ends_at: Option<DateTime<Utc>>,
+    /// Each job is due up to so many seconds after its fire, differently from fire to fire.
+    pub jitter_seconds: f64,
+    /// What becomes of missed fires.
+    pub missed: Missed,
+    /// How many of them are made up for at most, with [`Missed::All`].
+    pub max_missed: u32,
+    /// What becomes of a fire while the last one's job runs.
+    pub overlap: Overlap,
+    /// What it submits.
+    pub job: JobTemplate,
+}
+
+/// A schedule as stored.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// Its id.
+    pub id: ScheduleId,
+    /// Whose it is.
+    pub tenant: String,
+    /// What it is called, for people.
+    pub name: String,
+    /// What it does.
+    pub definition: Definition,
+    /// Counts the changes that clients make.
+    pub version: i64,
+    /// Whether it fires at all for now.
+    pub paused: bool,
+    /// What intervals without a start are counted from.
+    pub anchor: DateTime<Utc>,
+    /// The next fire that nothing has been decided about; `None` while paused, and after the end.
+    pub next_at: Option<DateTime<Utc>>,
+    /// The last fire that a job was submitted for.
+    pub last_fire_at: Option<DateTime<Utc>>,
+    /// That job.
+    pub last_job: Option<JobId>,
+    /// How many fires wait for it.
+    pub waiting: u32,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When a client changed it last.
+    pub updated_at: DateTime<Utc>,
+}
+
+impl Definition {
+    /// When it fires, intervals being counted from `anchor` unless it has a start.
+    ///
+    /// # Errors
+    /// [`BadTiming`] where the pattern or the zone is none, which is checked when a schedule is made.
+    pub fn timing(&self, anchor: DateTime<Utc>) -> Result<Timing, BadTiming> {
+        Timing::new(&self.recurrence, &self.time_zone, (self.starts_at, self.ends_at), anchor)
+    }
+
+    /// By how much the job of a fire is due later: always the same for the same fire.
+    #[must_use]
+    pub fn jitter(&self, schedule: ScheduleId, fire_at: DateTime<Utc>) -> Duration {
+        let hash =
+            Sha256::new().chain_update(schedule.0).chain_update(fire_at.timestamp_micros().to_be_bytes()).finalize();
+        let chance = hash.iter().take(4).fold(0u32, |number, byte| number << 8 | u32::from(*byte));
+        Duration::from_secs_f64(
+            self.jitter_seconds.clamp(0.0, MAX_JITTER_SECONDS) * f64::from(chance) / f64::from(u32::MAX),
+        )
+    }
+}
+
+impl Schedule {
+    /// The job of a fire, to be stored as it is.
+    #[must_use]
+    pub fn job(&self, timing: &Timing, fire_at: DateTime<Utc>) -> NewJob {
+        let template = &self.definition.job;
+        let filling = Filling { fire_at: timing.local(fire_at), id: self.id, name: &self.name };
+        let jitter = TimeDelta::from_std(self.definition.jitter(self.id, fire_at)).unwrap_or_default();
+        NewJob {
+            id: JobId::new(),
+            tenant: self.tenant.clone(),
+            kind: template.kind.clone(),
+            lane: Lane { queue: template.queue.clone(), priority: template.priority },
+            payload: template.payload_of(&filling),
+            run_at: Some(fire_at + jitter),
+            delay: None,
+            // Promotion brings it in, as everything that comes due.
+            admit: false,
+            max_attempts: template.max_attempts,
+            timeout: Duration::from_secs(template.timeout_seconds),
+            retry_policy: template.retry_policy,
+            metadata: template.metadata.clone(),
+            tags: template.tags.clone(),
+            traceparent: None,
+            retry_of: None,
+            fired_by: Some(FiredBy { schedule: self.id, at: fire_at }),
+            idempotency: None,
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! One schedule's turn: everything that is to be written when it is due.
+
+use chrono::{DateTime, Utc};
+
+use super::model::Schedule;
+use super::policy::{Outcome, Plan, Reason, Situation, Verdict, plan};
+use super::timing::BadTiming;
+use crate::job::{JobId, NewJob};
+
+/// What a store finds when a schedule has its turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Finding {
+    /// The store's clock.
+    pub now: DateTime<Utc>,
+    /// Whether the job of the last fire has not come to its end.
+    pub last_runs: bool,
+    /// The fire that has waited longest, and why.
+    pub oldest_waiting: Option<(DateTime<Utc>, Option<Reason>)>,
+}
+
+/// What is to be written.
+#[derive(Clone, Debug, Default)]
+pub struct Turn {
+    /// New records, in order, with the jobs to submit.
+    pub records: Vec<(Verdict, Option<NewJob>)>,
+    /// The record of a fire that waited, rewritten, with its job.
+    pub released: Option<(Verdict, NewJob)>,
+    /// The job to cancel first.
+    pub cancel: Option<JobId>,
+    /// The schedule's `next_at` from now on.
+    pub next_at: Option<DateTime<Utc>>,
+    /// How many fires wait from now on.
+    pub waiting: u32,
+}
+
+impl Turn {
+    /// The last job that it submits, with its fire.
+    #[must_use]
+    pub fn last(&self) -> Option<(DateTime<Utc>, JobId)> {
+        let new = self.records.iter().filter_map(|(verdict, job)| Some((verdict.fire_at, job.as_ref()?.id)));
+        let released = self.released.iter().map(|(verdict, job)| (verdict.fire_at, job.id));
+        released.chain(new).last()
+    }
+
+    /// The jobs that it submits.
+    pub fn jobs(&self) -> impl Iterator<Item = &NewJob> {
+        let released = self.released.iter().map(|(_, job)| job);
+        released.chain(self.records.iter().filter_map(|(_, job)| job.as_ref()))
+    }
+}
+
+impl Schedule {
+    /// What is to become of this schedule now: of a fire that waits, then of those that are due.
+    ///
+    /// # Errors
+    /// [`BadTiming`] where what is stored is none.
+    pub fn turn(&self, finding: &Finding) -> Result<Turn, BadTiming> {
+        let Finding { now, last_runs, oldest_waiting } = *finding;
+        let timing = self.definition.timing(self.anchor)?;
+        let mut turn = Turn { next_at: self.next_at, waiting: self.waiting, ..Turn::default() };
+        if let Some((fire_at, reason)) = oldest_waiting.filter(|_| !last_runs) {
+            let missed = reason == Some(Reason::Missed);
+            let outcome = if missed { Outcome::CaughtUp } else { Outcome::Fired };
+            let verdict = Verdict { fire_at, through: fire_at, count: 1, outcome, reason };
+            turn.released = Some((verdict, self.job(&timing, fire_at)));
+            turn.waiting = self.waiting.saturating_sub(1);
+        }
+        let Some(next_at) = self.next_at.filter(|next_at| *next_at <= now) else { return Ok(turn) };
+        let busy = last_runs || turn.waiting > 0 || turn.released.is_some();
+        let situation = Situation { next_at, now, busy, waiting: turn.waiting };
+        let definition = &self.definition;
+        let plan = plan(&timing, definition.missed, definition.max_missed, definition.overlap, situation);
+        let Plan { verdicts, cancel_previous, next_at } = plan;
+        turn.next_at = next_at;
+        turn.cancel = self.last_job.filter(|_| cancel_previous && last_runs);
+        for verdict in verdicts {
+            turn.waiting += u32::from(verdict.outcome == Outcome::Waiting);
+            let submits = matches!(verdict.outcome, Outcome::Fired | Outcome::CaughtUp);
+            let job = submits.then(|| self.job(&timing, verdict.fire_at));
+            turn.records.push((verdict, job));
+        }
+        Ok(turn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Priority, ScheduleId};
+    use crate::schedule::{Definition, JobTemplate, Missed, Overlap, Recurrence};
+
+    fn at(time: &str) -> DateTime<Utc> {
+        format!("2026-11-23T{time}Z").parse().expect("a time")
+    }
+
+    /// Every ten minutes; next at 10:00.
+    fn schedule(overlap: Overlap) -> Schedule {
+        let job = JobTemplate {
+            kind: "echo".into(),
+            queue: "default".into(),
+            priority: Priority::Low,
+            payload: serde_json::from_str(r#"{"day": "{{fire.date}}"}"#).expect("JSON"),
+            max_attempts: 3,
+            timeout_seconds: 7,
+            retry_policy: crate::retry::RetryPolicy::default(),
+            metadata: None,
+            tags: vec!["nightly".into()],
+        };
+        let definition = Definition {
+            recurrence: Recurrence::Cron("*/10 * * * *".into()),
+            time_zone: "Pacific/Auckland".into(),
+            starts_at: None,
+            ends_at: None,
+            jitter_seconds: 30.0,
+            missed: Missed::One,
+            max_missed: 100,
+            overlap,
+            job,
+        };
+        Schedule {
+            id: ScheduleId::new(),
+            tenant: "t".into(),
+            name: "n".into(),
+            definition,
+            version: 1,
+            paused: false,
+            anchor: at("00:00:00"),
+            next_at: Some(at("10:00:00")),
+            last_fire_at: None,
+            last_job: Some(JobId::new()),
+            waiting: 0,
+            created_at: at("00:00:00"),
+            updated_at: at("00:00:00"),
+        }
+    }
+
+    fn finding(now: &str, last_runs: bool) -> Finding {
+        Finding { now: at(now), last_runs, oldest_waiting: None }
+    }
+
+    #[test]
+    fn a_job_is_made_from_the_template_and_the_fire() {
+        let schedule = schedule(Overlap::Skip);
+        let turn = schedule.turn(&finding("10:00:00", false)).expect("a turn");
+        let job = turn.jobs().next().expect("a job");
+        assert_eq!(job.payload.get(), r#"{"day": "2026-11-23"}"#);
+        assert_eq!((job.kind.as_str(), job.lane.priority, job.max_attempts), ("echo", Priority::Low, 3));
+        assert_eq!(job.fired_by.expect("fired").at, at("10:00:00"));
+        let late = job.run_at.expect("a time") - at("10:00:00");
+        assert_eq!(late.to_std().expect("later"), schedule.definition.jitter(schedule.id, at("10:00:00")));
+        assert_eq!((turn.next_at, turn.last()), (Some(at("10:10:00")), Some((at("10:00:00"), job.id))));
+    }
+
+    /// The clock was put back by a correction: what has been decided is not decided again.
+    #[test]
+    fn nothing_is_due_before_its_time() {
+        let turn = schedule(Overlap::Skip).turn(&finding("09:59:59", false)).expect("a turn");
+        assert!(turn.records.is_empty() && turn.next_at == Some(at("10:00:00")));
+    }
+
+    #[test]
+    fn a_fire_that_waits_is_released_when_the_one_before_has_ended() {
+        let mut schedule = schedule(Overlap::Queue);
+        let turn = schedule.turn(&finding("10:00:00", true)).expect("a turn");
+        assert_eq!((turn.waiting, turn.jobs().count(), turn.cancel), (1, 0, None));
+        schedule.waiting = 1;
+        schedule.next_at = turn.next_at;
+        let oldest_waiting = Some((at("10:00:00"), Some(Reason::Overlap)));
+        let waits = schedule.turn(&Finding { oldest_waiting, ..finding("10:04:00", true) }).expect("a turn");
+        assert!(waits.released.is_none() && waits.records.is_empty() && waits.waiting == 1);
+        let released = schedule.turn(&Finding { oldest_waiting, ..finding("10:10:00", false) }).expect("a turn");
+        let (verdict, job) = released.released.as_ref().expect("released");
+        assert_eq!((verdict.outcome, verdict.fire_at), (Outcome::Fired, at("10:00:00")));
+        assert_eq!(released.last(), Some((at("10:00:00"), job.id)));
+        assert_eq!(released.records[0].0.outcome, Outcome::Waiting, "the next one waits in its turn");
+        assert_eq!(released.waiting, 1);
+    }
+
+    #[test]
+    fn the_previous_job_is_cancelled_only_while_it_runs() {
+        let schedule = schedule(Overlap::CancelPrevious);
+        let turn = schedule.turn(&finding("10:00:00", true)).expect("a turn");
+        assert_eq!((turn.cancel, turn.jobs().count()), (schedule.last_job, 1));
+        let turn = schedule.turn(&finding("10:00:00", false)).expect("a turn");
+        assert_eq!((turn.cancel, turn.jobs().count()), (None, 1));
+    }
+
+    #[test]
+    fn jitter_is_the_same_for_the_same_fire_and_spread_over_all() {
+        let schedule = schedule(Overlap::Skip);
+        let jitter = |minute: i64| {
+            let fire_at = at("10:00:00") + chrono::TimeDelta::minutes(minute);
+            schedule.definition.jitter(schedule.id, fire_at).as_secs_f64()
+        };
+        let jitters: Vec<f64> = (0..1000).map(jitter).collect();
+        assert_eq!(jitters, (0..1000).map(jitter).collect::<Vec<_>>());
+        assert!(jitters.iter().all(|jitter| (0.0..=30.0).contains(jitter)));
+        let mean = jitters.iter().sum::<f64>() / 1000.0;
+        assert!((13.0..17.0).contains(&mean), "{mean}");
+    }
+}
