@@ -2,6 +2,7 @@
 //! `store_postgres.rs`.
 
 mod connections;
+mod handlers;
 mod harness;
 mod liveness;
 mod partitions;

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 
 use offload_common::job::{JobId, NewJob, State};
 use offload_common::kind::Effects;
+use offload_common::testing::eventually;
 use offload_common::testing::factory::raw;
 use offload_worker::Exit;
 use offload_worker::kind::AnyKind;
@@ -89,4 +90,26 @@ async fn a_write_that_panics_once_loses_no_end() {
     let id = bench.submit(numbered(1)).await;
     assert_eq!(bench.reaches(id, State::Succeeded).await.attempt, 1);
     assert_eq!(worker.drain().await, Exit::Drained);
+}
+
+#[tokio::test]
+async fn heavy_results_do_not_pile_up_in_one_statement() {
+    let mut bench = Bench::new().await;
+    let faults = Arc::new(Faults::default());
+    bench.store = Arc::new(Faulty { store: bench.store.clone(), faults: faults.clone() });
+    let heavy = kind(Effects::Repeatable, |_, _| Box::pin(async { Ok("x".repeat(6 << 20).into()) }));
+    let worker = bench.worker(&[heavy]);
+    faults.finishes_held.send_replace(true);
+    let mut ids = Vec::new();
+    for n in 0..bench.config.slots as usize {
+        ids.push(bench.submit(numbered(n)).await);
+    }
+    let all = bench.config.slots as usize;
+    eventually("all run", async || (worker.probes.readiness().running == all).then_some(())).await;
+    faults.finishes_held.send_replace(false);
+    for id in ids {
+        bench.reaches(id, State::Succeeded).await;
+    }
+    let heaviest = faults.heaviest.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(heaviest <= 16 << 20, "{heaviest}");
 }

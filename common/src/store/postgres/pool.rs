@@ -123,6 +123,13 @@ impl DerefMut for Held {
     }
 }
 
+impl Held {
+    /// Closes it rather than putting it back.
+    pub(super) fn discard(mut self) {
+        self.line = None;
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         let Some(line) = self.line.take() else { return };

@@ -109,12 +109,18 @@ impl Transaction for PostgresTransaction {
         let Some(applied) = finish::apply(&mut self.held, std::slice::from_ref(finish)).await?.pop().flatten() else {
             let outcome = finish::look_again(&mut self.held, finish).await?;
             self.held.rollback().await?;
+            // Not all that it did to its session is undone.
+            self.held.discard();
             return Ok(if outcome == Finished::CancelRequested { outcome } else { Finished::Lost });
         };
         match self.held.commit().await {
-            Err(Error::Unavailable(reason)) => self.recognise(finish, reason).await,
-            committed => committed.map(|()| applied),
+            Err(Error::Unavailable(reason)) => return self.recognise(finish, reason).await,
+            committed => committed?,
         }
+        if !matches!(self.held.cleanse().await, Ok(true)) {
+            self.held.discard();
+        }
+        Ok(applied)
     }
 }
 

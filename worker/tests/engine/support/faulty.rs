@@ -27,6 +27,8 @@ pub(crate) struct Faults {
     pub(crate) lazy_claims_away: AtomicUsize,
     /// While this is set, claims are done, and their replies are held back.
     pub(crate) claims_held: watch::Sender<bool>,
+    /// While this is set, finishes wait before they are done.
+    pub(crate) finishes_held: watch::Sender<bool>,
     /// So many steals are done, and their reply is lost.
     pub(crate) steals_unheard: AtomicUsize,
     /// So many beats say that the worker was taken for dead.
@@ -43,6 +45,8 @@ pub(crate) struct Faults {
     pub(crate) claims: AtomicUsize,
     /// Finishes written.
     pub(crate) finishes: AtomicUsize,
+    /// The most bytes of results that were written at once.
+    pub(crate) heaviest: AtomicUsize,
 }
 
 /// What a result does to a store.
@@ -175,6 +179,9 @@ impl Store for Faulty {
         if Faults::strikes(&self.faults.finishes_away) {
             return Err(away());
         }
+        self.faults.finishes_held.subscribe().wait_for(|held| !held).await.expect("the sender is here");
+        let bytes = finishes.iter().filter_map(|finish| Some(finish.result.as_ref()?.get().len())).sum();
+        self.faults.heaviest.fetch_max(bytes, Ordering::SeqCst);
         let poison = |finish: &Finish| finish.result.as_ref().is_some_and(|result| result.get() == r#""poison""#);
         maybe_panic(&self.faults.panics.finish);
         match self.faults.poison.filter(|_| finishes.iter().any(poison)) {
