@@ -4,6 +4,7 @@
 //! [`store`], [`broker`] and [`files`] are the ports; their implementations live in their own
 //! modules and are named nowhere else but in the binary's wiring.
 
+pub mod audit;
 pub mod batch;
 pub mod broker;
 pub mod clock;

@@ -6,6 +6,7 @@
 //!
 //! [`crate::testing`] holds the suite that every implementation passes.
 
+pub mod audit;
 mod fence;
 mod fleet;
 mod intake;

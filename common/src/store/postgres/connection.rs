@@ -90,6 +90,12 @@ impl Connector {
         Self { options, patience: timeout + CONNECT, ..self.clone() }
     }
 
+    /// The same, for connections that cannot write.
+    pub(super) fn read_only(&self) -> Self {
+        let options = self.options.clone().options([("default_transaction_read_only", "on")]);
+        Self { options, ..self.clone() }
+    }
+
     /// The longest that a call may take, and that waiting for a connection may.
     pub(super) fn patience(&self) -> Duration {
         self.patience

@@ -27,6 +27,22 @@ macro_rules! sources {
     };
 }
 
+/// Every lane that has queued rows, by one look into the index for each.
+macro_rules! filled {
+    () => {
+        "filled AS (
+    (SELECT queue, priority FROM offload.jobs WHERE state = 'queued' ORDER BY queue, priority LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM filled f CROSS JOIN LATERAL (
+        SELECT queue, priority FROM offload.jobs j
+        WHERE j.state = 'queued' AND (j.queue, j.priority) > (f.queue, f.priority)
+        ORDER BY queue, priority LIMIT 1) next
+)"
+    };
+}
+
+pub(super) use {filled, sources};
+
 /// Promoters take turns, so that none counts a lane's room while another fills it.
 pub(super) const TAKE_TURNS: &str = "-- offload: one promoter at a time
 SELECT pg_advisory_xact_lock(16716973, 0)";
@@ -66,14 +82,9 @@ pub(super) const DEPTHS: &str = concat!(
     "-- offload: depths
 WITH RECURSIVE ",
     sources!(),
-    ", filled AS (
-    (SELECT queue, priority FROM offload.jobs WHERE state = 'queued' ORDER BY queue, priority LIMIT 1)
-    UNION ALL
-    SELECT next.* FROM filled f CROSS JOIN LATERAL (
-        SELECT queue, priority FROM offload.jobs j
-        WHERE j.state = 'queued' AND (j.queue, j.priority) > (f.queue, f.priority)
-        ORDER BY queue, priority LIMIT 1) next
-), lanes AS (
+    ", ",
+    filled!(),
+    ", lanes AS (
     SELECT queue, priority, bool_or(due) AS backlog FROM (
         SELECT queue, priority, false AS due FROM filled
         UNION ALL SELECT queue, priority, run_at <= statement_timestamp() FROM sources) l

@@ -7,12 +7,14 @@
 //! - the database's clock is read as `statement_timestamp()`, which goes on inside a handler's transaction;
 //! - a transition names the epoch and the state that it saw.
 
+mod audit;
 mod connection;
 mod directory;
 mod error;
 mod finish;
 mod intake;
 mod lanes;
+mod ledger;
 mod migrate;
 mod partitions;
 mod pool;
@@ -38,6 +40,8 @@ use crate::store::{
     Pointer, Pruned, ReapPolicy, Reaped, RegisteredKind, Report, Result, Retention, Session, Steal, Store, Transaction,
     Worker, WorkerInfo,
 };
+
+pub use audit::PostgresAudit;
 
 use connection::Connector;
 use pool::{Connections, Held, Purpose};
@@ -220,7 +224,17 @@ mod tests {
     use crate::testing::database::TestDatabase;
 
     /// Every statement that does not depend on what is asked for.
-    const STATEMENTS: [&str; 43] = [
+    const STATEMENTS: [&str; 54] = [
+        audit::DUE,
+        audit::KEYS,
+        audit::LOOK,
+        audit::MEMBERS,
+        audit::NEWEST,
+        audit::NOW,
+        audit::PAGE,
+        audit::PRIMARY_KEY,
+        audit::QUEUED,
+        audit::RUNNING,
         directory::ADD_FILE,
         directory::FILE,
         directory::KINDS,
@@ -233,6 +247,7 @@ mod tests {
         lanes::PROMOTE,
         lanes::STEAL,
         lanes::TAKE_TURNS,
+        ledger::COLUMN_TYPE,
         migrate::VERSION,
         partitions::DAYS,
         prune::DELETE_FILES,

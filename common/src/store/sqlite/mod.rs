@@ -4,11 +4,13 @@
 //! few reading ones; in WAL mode readers and the writer do not wait for each other. "The store's clock" is the process's
 //! own. Who is a worker is in memory ([`fleet`]).
 
+mod audit;
 mod cells;
 mod connection;
 mod error;
 mod fleet;
 mod intake;
+mod ledger;
 mod migrate;
 mod moves;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use async_trait::async_trait;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
+pub use self::audit::SqliteAudit;
 use self::error::Failure;
 use self::fleet::Fleet;
 use self::writer::Writer;

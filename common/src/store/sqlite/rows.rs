@@ -32,7 +32,7 @@ pub(super) fn time(micros: i64) -> Result<DateTime<Utc>> {
     time.ok_or_else(|| Error::Corrupt(format!("{micros} is not a point in time")).into())
 }
 
-fn optional_time(micros: Option<i64>) -> Result<Option<DateTime<Utc>>> {
+pub(super) fn optional_time(micros: Option<i64>) -> Result<Option<DateTime<Utc>>> {
     micros.map(time).transpose()
 }
 

@@ -14,7 +14,7 @@ use crate::store::{Fence, Finish, Finished, Pointer, Session};
 use crate::testing::factory::{self, TENANT};
 
 /// The rows that events are tried on.
-const SITUATIONS: [&str; 14] = [
+pub(super) const SITUATIONS: [&str; 14] = [
     "scheduled",
     "scheduled after a failure",
     "queued",
@@ -31,8 +31,26 @@ const SITUATIONS: [&str; 14] = [
     "cancelled",
 ];
 
+/// What can happen to a job.
+pub(super) fn events() -> [Event; 12] {
+    [
+        Event::Promote,
+        Event::Claim,
+        Event::Succeed,
+        failing(Retry::Never),
+        failing(Retry::Backoff),
+        failing(Retry::After(Duration::from_secs(9))),
+        Event::Snooze(Duration::from_secs(5)),
+        Event::Decline(Duration::from_secs(5)),
+        Event::Release,
+        Event::Lose,
+        Event::Cancel,
+        Event::Stopped,
+    ]
+}
+
 /// Makes a row; what runs, runs under `worker`.
-async fn make(store: &Shared, worker: WorkerId, situation: &str) -> JobId {
+pub(super) async fn make(store: &Shared, worker: WorkerId, situation: &str) -> JobId {
     let limited = |max_attempts| NewJob { max_attempts, ..factory::job() };
     let failed_once = async |job| {
         let lease = lazy(worker, queue(store, job).await);
@@ -79,8 +97,14 @@ async fn make(store: &Shared, worker: WorkerId, situation: &str) -> JobId {
     }
 }
 
-/// Lets the event happen to the row through the method of the port that it happens by.
-async fn happen(store: &Shared, session: Box<dyn Session>, before: &Job, event: &Event) {
+/// Lets the event happen to the row through the method of the port that it happens by. Answers the session, unless it was
+/// left.
+pub(super) async fn happen(
+    store: &Shared,
+    session: Box<dyn Session>,
+    before: &Job,
+    event: &Event,
+) -> Option<Box<dyn Session>> {
     let pointer = Pointer { id: before.id, epoch: before.epoch, queued_at: 0 };
     match event {
         Event::Promote => drop(store.promote(10_000, 1000).await.expect("promoted")),
@@ -90,11 +114,12 @@ async fn happen(store: &Shared, session: Box<dyn Session>, before: &Job, event: 
         Event::Lose => {
             session.leave().await.expect("left");
             reap(store).await;
+            return None;
         }
         _ => {
             // What a worker decides: only what is decided can be written at all.
             let Ok(Decision::Move(transition)) = decide(&snapshot(before), event, &RetryPolicy::default(), 0.5) else {
-                return;
+                return Some(session);
             };
             let claimed = before.state == State::Running;
             let lease =
@@ -104,24 +129,12 @@ async fn happen(store: &Shared, session: Box<dyn Session>, before: &Job, event: 
             assert!(matches!(finish_as(store, &write).await, Finished::Applied(_)));
         }
     }
+    Some(session)
 }
 
 pub async fn every_operation_does_what_is_decided(db: &impl Database) {
     let store = db.store();
-    let events = [
-        Event::Promote,
-        Event::Claim,
-        Event::Succeed,
-        failing(Retry::Never),
-        failing(Retry::Backoff),
-        failing(Retry::After(Duration::from_secs(9))),
-        Event::Snooze(Duration::from_secs(5)),
-        Event::Decline(Duration::from_secs(5)),
-        Event::Release,
-        Event::Lose,
-        Event::Cancel,
-        Event::Stopped,
-    ];
+    let events = events();
     // Keeps the kind live while the workers of the cases leave.
     let _bystander = join(&store).await;
     for situation in SITUATIONS {

@@ -6,6 +6,12 @@
 #[doc(hidden)]
 pub mod agreement;
 #[doc(hidden)]
+pub mod auditing_past;
+#[doc(hidden)]
+pub mod auditing_rows;
+#[doc(hidden)]
+pub mod auditing_work;
+#[doc(hidden)]
 pub mod cancelling;
 #[doc(hidden)]
 pub mod claiming;
@@ -30,6 +36,7 @@ pub mod sessions;
 #[doc(hidden)]
 pub mod stealing;
 mod steps;
+mod tampering;
 #[doc(hidden)]
 pub mod transactions;
 #[doc(hidden)]
@@ -39,7 +46,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use tampering::Dialect;
+
 use crate::store::Store;
+use crate::store::audit::Audit;
 
 /// A backend, as the suite makes one for each case.
 #[async_trait]
@@ -53,6 +63,15 @@ pub trait Database: Sized + Send + Sync + 'static {
     /// A further handle on the same database, as another process has one, where the backend serves several; else the
     /// same one again.
     async fn another(&self) -> Arc<dyn Store>;
+
+    /// The auditor's view of it.
+    async fn audit(&self) -> Box<dyn Audit>;
+
+    /// The words of [`Database::tamper`].
+    fn dialect(&self) -> Dialect;
+
+    /// Runs statements that nothing of Offload's would run.
+    async fn tamper(&self, sql: String);
 }
 
 /// Stamps every case as a test of one backend: `store_conformance!(Postgres);` in a file of its own under `tests/`, where
@@ -178,6 +197,31 @@ macro_rules! store_conformance {
                 migrating_twice_changes_nothing;
             turmoil:
                 every_job_comes_to_one_end;
+            auditing_rows:
+                a_clean_life_raises_nothing
+                a_moving_database_raises_nothing
+                every_contradiction_in_a_row_is_found
+                a_missing_primary_key_is_found
+                pages_leave_nobody_out;
+            auditing_work:
+                a_lease_of_no_worker_is_found
+                leases_that_nobody_could_take_back_are_noted
+                a_lease_that_is_taken_back_in_time_is_none_to_find
+                two_jobs_of_one_run_are_found
+                more_leases_than_slots_are_found
+                a_queued_job_that_a_worker_could_run_is_overdue
+                a_queued_job_may_have_a_reason_to_wait
+                suspects_take_turns
+                a_due_job_whose_lane_has_room_is_overdue;
+            auditing_past:
+                a_job_that_is_gone_is_found_by_its_key
+                named_jobs_that_are_gone_are_found
+                a_ledger_has_a_row_for_each_success
+                what_is_no_id_in_a_ledger_is_found
+                a_ledger_that_is_none_is_refused
+                a_ledger_of_more_than_a_page_is_read_to_its_end
+                what_changes_against_the_record_is_found
+                what_is_past_its_retention_may_be_gone;
         }
     };
     (@stamp $database:ty; $($topic:ident: $($case:ident)*;)*) => { $($(
@@ -211,6 +255,9 @@ mod tests {
             ("transactions", include_str!("transactions.rs")),
             ("keeping", include_str!("keeping.rs")),
             ("turmoil", include_str!("turmoil.rs")),
+            ("auditing_rows", include_str!("auditing_rows.rs")),
+            ("auditing_work", include_str!("auditing_work.rs")),
+            ("auditing_past", include_str!("auditing_past.rs")),
         ] {
             let cases = source.lines().filter_map(|line| line.strip_prefix("pub async fn ")?.split('(').next());
             let list = stamped.split(&format!("            {topic}:\n")).nth(1).expect("the topic is listed");

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Database;
 use crate::RawJson;
+use crate::audit::{self, Outcome, Plan};
 use crate::job::transition::{Decision, Event, Failure, Retry, Snapshot, Transition, decide};
 use crate::job::{Job, JobId, Lease, NewJob, Nonce, WorkerId};
 use crate::retry::RetryPolicy;
@@ -197,4 +199,40 @@ pub(super) async fn queued_after_losses(store: &Shared, losses: u32) -> Pointer 
 pub(super) async fn promoted_page(store: &Shared) -> Vec<Pointer> {
     let dispatches = store.promote(10_000, 1000).await.expect("promoted");
     dispatches.into_iter().map(|dispatch| dispatch.pointer).collect()
+}
+
+/// An audit that has patience with everything, and none with what looks wrong.
+pub(super) fn plan() -> Plan {
+    let hour = Duration::from_secs(3600);
+    Plan {
+        retention: 24 * hour,
+        lease: hour,
+        window: 10_000,
+        overdue: hour,
+        watch: Duration::ZERO,
+        accepted: Vec::new(),
+        ledger: None,
+        record: None,
+    }
+}
+
+/// Audits the database.
+pub(super) async fn audit(db: &impl Database, plan: Plan) -> Outcome {
+    audit::run(&*db.audit().await, plan).await.expect("audited")
+}
+
+/// What one check found, and that no other did: the jobs, in order.
+pub(super) fn found_by(outcome: &Outcome, check: &str) -> Vec<JobId> {
+    let wrong: Vec<_> = outcome.reports.iter().filter(|report| !report.is_clean()).collect();
+    assert!(wrong.iter().all(|report| report.check == check), "{wrong:#?}");
+    let mut jobs: Vec<_> =
+        wrong.iter().flat_map(|report| &report.findings).flat_map(|finding| finding.jobs.clone()).collect();
+    jobs.sort_unstable();
+    jobs
+}
+
+/// What one check noted.
+pub(super) fn notes_of(outcome: &Outcome, check: &str) -> String {
+    let report = outcome.reports.iter().find(|report| report.check == check);
+    report.expect("there is such a check").notes.join("\n")
 }

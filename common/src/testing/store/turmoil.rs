@@ -19,11 +19,11 @@ const JOBS: usize = 60;
 const ROUNDS: usize = 2000;
 
 /// What one worker was told that it did: the epoch that its finish was written at, and the state it led to.
-type Deeds = Vec<(JobId, Epoch, State)>;
+pub(super) type Deeds = Vec<(JobId, Epoch, State)>;
 
 /// Runs what it can get, badly: some runs end, some are repeated, handed back or forgotten, while it reaps, promotes
 /// and cancels in between.
-async fn misbehave(store: Shared, jobs: Vec<JobId>) -> Deeds {
+pub(super) async fn misbehave(store: Shared, jobs: Vec<JobId>) -> Deeds {
     let mut session = join(&store).await;
     let mut deeds = Vec::new();
     for _ in 0..ROUNDS {

@@ -1,0 +1,186 @@
+//! The port of the auditor: what [`crate::audit`] reads to judge whether a database keeps the promises.
+//!
+//! Nothing here writes. Every method is one statement over one snapshot, answers a bounded number of rows, and holds
+//! nothing open afterwards, so that an audit costs a production database a series of short reads.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::{LaneDepth, Result};
+use crate::job::{Epoch, JobId, Lane, Nonce, State, WorkerId};
+
+/// A job's row as it is judged, without what the client wrote. Counts are as stored, wrong ones included.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// The job.
+    pub id: JobId,
+    /// The kind's name.
+    pub kind: String,
+    /// Where it queues.
+    pub lane: Lane,
+    /// Where it stands.
+    pub state: State,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Attempts started and not handed back.
+    pub attempt: i64,
+    /// At most this many.
+    pub max_attempts: i64,
+    /// How often a worker was lost under it.
+    pub losses: i64,
+    /// A client wants it cancelled.
+    pub cancel_requested: bool,
+    /// The worker that claimed or finished it last.
+    pub worker: Option<WorkerId>,
+    /// The run that did.
+    pub nonce: Option<Nonce>,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// When it is or was due.
+    pub run_at: DateTime<Utc>,
+    /// When it was last queued.
+    pub queued_at: Option<DateTime<Utc>>,
+    /// When its last attempt started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it became final.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Whether there is a result.
+    pub has_result: bool,
+    /// Whether there is an error.
+    pub has_error: bool,
+    /// How many failed attempts its history lists; `None` if that is no list.
+    pub failures: Option<i64>,
+    /// The store's clock when this was read.
+    pub read_at: DateTime<Utc>,
+}
+
+/// A row that was looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// The job.
+    pub id: JobId,
+    /// The row, or why it cannot be read.
+    pub row: Result<Row, String>,
+}
+
+/// A worker as the auditor sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// Its id.
+    pub id: WorkerId,
+    /// Its membership is over: it was reaped, or left.
+    pub gone: bool,
+    /// How long ago its last beat is, by the store's clock.
+    pub silent: Duration,
+    /// How many jobs it runs at once.
+    pub slots: u32,
+    /// The queues it serves.
+    pub queues: Vec<String>,
+    /// The names of the kinds it offers.
+    pub kinds: Vec<String>,
+    /// The claimed jobs it holds.
+    pub running: u64,
+    /// Those of them that are suspects ([`crate::store::Candidate::is_suspect`]).
+    pub suspects: u64,
+}
+
+/// An idempotency key with what it leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyUse {
+    /// Whose it is.
+    pub tenant: String,
+    /// As the client wrote it.
+    pub key: String,
+    /// The job that was accepted under it.
+    pub job: JobId,
+    /// How long ago, by the store's clock.
+    pub age: Duration,
+    /// Whether the job is there.
+    pub present: bool,
+}
+
+/// A column of a table of the application's, in which every job that succeeded leaves its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerColumn {
+    /// The schema; `None` where the database finds the table by itself.
+    pub schema: Option<String>,
+    /// The table.
+    pub table: String,
+    /// The column: ids as the database's own type for them, or as text in the API's form.
+    pub column: String,
+}
+
+/// What a ledger says of one job, and the job's row, both of one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// The job.
+    pub job: JobId,
+    /// How many rows of the ledger name it.
+    pub rows: u64,
+    /// The kind and the state of the job, if it is there.
+    pub stands: Option<(String, State)>,
+}
+
+/// Some of the values of a ledger, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedgerPage {
+    /// The ids among them, each once.
+    pub jobs: Vec<JobId>,
+    /// What is no id.
+    pub others: Vec<String>,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<String>,
+}
+
+/// A database that can be audited.
+#[async_trait]
+pub trait Audit: Send + Sync {
+    /// The store's clock.
+    async fn now(&self) -> Result<DateTime<Utc>>;
+
+    /// What would let a job have two rows; `None` where the schema rules it out.
+    async fn ambiguity(&self) -> Result<Option<String>>;
+
+    /// The greatest id that there is.
+    async fn newest(&self) -> Result<Option<JobId>>;
+
+    /// Rows in the order of their ids, after one and through another, at most `limit`.
+    async fn page(&self, after: Option<JobId>, through: JobId, limit: u32) -> Result<Vec<Seen>>;
+
+    /// The rows of these jobs, in any order; those that are gone are left out.
+    async fn look(&self, ids: &[JobId]) -> Result<Vec<Seen>>;
+
+    /// Running rows that can be read, at most `limit`.
+    async fn running(&self, limit: u32) -> Result<Vec<Row>>;
+
+    /// Rows that have been `queued` for longer than this, the oldest of each lane, at most `limit` of each.
+    async fn queued(&self, longer_than: Duration, limit: u32) -> Result<Vec<Row>>;
+
+    /// Rows that are `scheduled` and have been due for longer than this, the oldest of each lane and kind, at most
+    /// `limit` of each.
+    async fn due(&self, longer_than: Duration, limit: u32) -> Result<Vec<Row>>;
+
+    /// How full the lanes are, as [`super::Store::depths`].
+    async fn depths(&self, limit: u32) -> Result<Vec<LaneDepth>>;
+
+    /// The workers that the store knows, gone ones included; `None` where only another process knows them.
+    async fn members(&self) -> Result<Option<Vec<Member>>>;
+
+    /// Idempotency keys in order, after one, at most `limit`.
+    async fn keys(&self, after: Option<&KeyUse>, limit: u32) -> Result<Vec<KeyUse>>;
+
+    /// How many rows of a ledger hold nothing that could be an id. [`super::Error::Rejected`] where there is no such
+    /// column, or its type cannot hold one.
+    async fn blank_in_ledger(&self, ledger: &LedgerColumn) -> Result<u64>;
+
+    /// Values of a ledger in order, from where the page before said, at most `limit`.
+    async fn ledger_page(&self, ledger: &LedgerColumn, from: Option<&str>, limit: u32) -> Result<LedgerPage>;
+
+    /// What a ledger says of these jobs; one entry per job, in any order.
+    async fn in_ledger(&self, ledger: &LedgerColumn, jobs: &[JobId]) -> Result<Vec<LedgerEntry>>;
+
+    /// Closes the connections in good order.
+    async fn close(&self);
+}
