@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Bring the database's schema up to date (needs DATABASE_URL)
     Migrate(MigrateArgs),
+    /// Check that a database keeps what Offload promises: read-only, also in production
+    Verify(VerifyArgs),
     /// Run every kind of job on sample files, and show what comes of it
     Demo(DemoArgs),
     /// Submit a job
@@ -104,6 +106,56 @@ pub(crate) struct MigrateArgs {
     /// Wait this long for a database that is not there yet
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) wait: u64,
+}
+
+const VERIFY_HELP: &str = "\
+It reads the configuration that the workers run by, and DATABASE_URL. What can look wrong for a moment in good order (a \
+worker has just died) is watched, so an audit may take as long as --watch says; where nothing looks wrong it does not.
+
+Exit codes: 0 nothing is wrong; 1 something is, or the audit did not work; 2 usage; 69 the database is away.
+
+Examples:
+  offload verify                                     the database that DATABASE_URL names
+  offload verify --data .offload                     the one of `offload dev`, also while that runs
+  offload verify --state /var/lib/offload.verify     compare with what the audit before saw
+  jq -r .id accepted.log | offload verify --accepted -
+  offload verify --ledger invoices.job_id --ledger-kind invoice.total --json";
+
+#[derive(Debug, Args)]
+#[command(after_help = VERIFY_HELP)]
+pub(crate) struct VerifyArgs {
+    /// The folder of an embedded database, to check that one
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// A job that waits for longer than this has a reason
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) overdue: u64,
+
+    /// What has looked wrong for this long is wrong [default: the longer one of worker.lease_seconds and
+    /// worker.drain_seconds, and 10 more]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) watch: Option<u64>,
+
+    /// Ids that clients were answered, one per line, - for standard input: each must be there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) accepted: Option<PathBuf>,
+
+    /// A column in which each job leaves its id by the transaction that finishes it: one row for each that succeeded
+    #[arg(long, value_name = "[SCHEMA.]TABLE.COLUMN")]
+    pub(crate) ledger: Option<String>,
+
+    /// The kind of jobs that write the ledger [default: all]
+    #[arg(long, value_name = "KIND", requires = "ledger")]
+    pub(crate) ledger_kind: Option<String>,
+
+    /// What this audit sees goes into this file, and is held against what the one before saw
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
+
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

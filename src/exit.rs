@@ -14,7 +14,7 @@ use crate::client::ClientError;
 pub(crate) enum Exit {
     /// Done; for a server: drained after the first signal.
     Success = 0,
-    /// It did not work; the message says why.
+    /// It did not work, and the message says why; `verify`: something is wrong.
     Error = 1,
     /// The command line or the configuration is wrong (clap uses the same code).
     Usage = 2,
@@ -26,7 +26,7 @@ pub(crate) enum Exit {
     JobCancelled = 11,
     /// `wait`, `submit --wait`: time ran out first.
     TimedOut = 12,
-    /// The server cannot be reached, or is not ready (EX_UNAVAILABLE of sysexits.h).
+    /// The server (`verify`: the database) cannot be reached, or is not ready (EX_UNAVAILABLE of sysexits.h).
     Unavailable = 69,
 }
 
@@ -34,18 +34,23 @@ pub(crate) enum Exit {
 pub(crate) const HELP: &str = "\
 Exit codes:
   0   done; a server: drained after SIGTERM or Ctrl-C
-  1   it did not work; standard error says why
+  1   it did not work, and standard error says why; verify: something is wrong
   2   the command line or the configuration is wrong
   3   a second SIGTERM or Ctrl-C cut the drain short; running jobs were handed back
   10  wait, submit --wait: a job failed
   11  wait, submit --wait: a job was cancelled, and none failed
   12  wait, submit --wait: time ran out before the job was final
-  69  the server cannot be reached, or is not ready";
+  69  the server (verify: the database) cannot be reached, or is not ready";
 
 /// The command was given something it cannot work with.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
+
+/// What the command needs is away, or not ready.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotReady(pub(crate) String);
 
 impl Exit {
     /// Says what went wrong on standard error, and which code that is. A reader that closed the pipe has had enough:
@@ -69,6 +74,9 @@ impl Exit {
             let configuration = cause.is::<ConfigError>() || cause.is::<KindsError>() || cause.is::<BadSchema>();
             if configuration || cause.is::<UsageError>() {
                 return Exit::Usage;
+            }
+            if cause.is::<NotReady>() {
+                return Exit::Unavailable;
             }
             if let Some(client) = cause.downcast_ref::<ClientError>() {
                 return if client.is_unavailable() { Exit::Unavailable } else { Exit::Error };
@@ -94,6 +102,8 @@ mod tests {
         let usage = anyhow!(UsageError("no".into())).context("around it");
         let pipe = anyhow!(std::io::Error::from(ErrorKind::BrokenPipe));
         assert_eq!(Exit::of(&usage), Exit::Usage);
+        let away = anyhow!(NotReady("away".into())).context("around it");
+        assert_eq!(Exit::of(&away), Exit::Unavailable);
         assert_eq!(Exit::of(&pipe), Exit::Success);
         assert_eq!(Exit::of(&anyhow!("else")), Exit::Error);
     }

@@ -14,17 +14,22 @@ use offload_common::files::Files;
 use offload_common::files::local::LocalFiles;
 use offload_common::kind::{KindCatalog, KindSpec};
 use offload_common::publisher::Publisher;
-use offload_common::store::postgres::PostgresStore;
-use offload_common::store::sqlite::SqliteStore;
+use offload_common::store::audit::Audit;
+use offload_common::store::postgres::{PostgresAudit, PostgresStore};
+use offload_common::store::sqlite::{SqliteAudit, SqliteStore};
 use offload_common::store::{Retention, Store};
 use offload_worker::kind::AnyKind;
 use offload_worker::{Worker, WorkerParts};
 use uuid::Uuid;
 
+use crate::exit::UsageError;
 use crate::{OwnKinds, settings};
 
 /// How long connections may take to close in good order.
 const CLOSING: Duration = Duration::from_secs(3);
+
+/// The file of the embedded database, in its folder.
+const DATABASE: &str = "offload.db";
 
 /// What a process works with.
 pub(crate) struct Parts {
@@ -43,7 +48,7 @@ impl Parts {
     pub(crate) async fn embedded(config: &Config, own: &OwnKinds) -> anyhow::Result<Self> {
         let kinds = kinds(config, own)?;
         let folder = settings::data_folder(config)?;
-        let store = SqliteStore::open(&folder.join("offload.db")).await?;
+        let store = SqliteStore::open(&folder.join(DATABASE)).await?;
         Self::assemble(Arc::new(store), Arc::new(InProcessBroker::new()), &folder.join("files"), kinds).await
     }
 
@@ -126,6 +131,22 @@ pub(crate) fn postgres(config: &Config, instance: &str) -> anyhow::Result<Postgr
     Ok(PostgresStore::open(&config.database, url, instance)?)
 }
 
+/// The auditor's view of the database of `offload dev` in this folder, or else of the configured one.
+///
+/// # Errors
+/// Those of the store, and where no database is named.
+pub(crate) async fn audit(config: &Config, folder: Option<&Path>) -> anyhow::Result<Box<dyn Audit>> {
+    if let Some(folder) = folder {
+        return Ok(Box::new(SqliteAudit::open(&folder.join(DATABASE)).await?));
+    }
+    let Some(url) = &config.database.url else {
+        let problem = "DATABASE_URL is not set: name the database to be checked by it, as in \
+                       DATABASE_URL=postgres://user:password@host/database, or the folder of an embedded one by --data";
+        return Err(UsageError(problem.to_owned()).into());
+    };
+    Ok(Box::new(PostgresAudit::connect(&config.database, url, &instance("verify")).await?))
+}
+
 /// Every kind of job that this program offers.
 ///
 /// # Errors
@@ -162,7 +183,7 @@ fn shared_folder(config: &Config) -> anyhow::Result<PathBuf> {
     path.with_context(|| format!("files.url `{url}` names no folder"))
 }
 
-fn retention(config: &Config) -> Retention {
+pub(crate) fn retention(config: &Config) -> Retention {
     let days = |days: f64| Duration::from_secs_f64(days * 86_400.0);
     Retention {
         jobs: days(config.jobs.retention_days),

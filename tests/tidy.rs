@@ -11,9 +11,11 @@ const MAY_SLEEP: [&str; 3] =
     ["common/src/testing/eventually.rs", "common/tests/broker_rabbitmq/faults.rs", "tests/faults/program/ledger.rs"];
 
 /// Where the names of backends may appear besides their own modules, the wiring and tests.
-const BACKENDS: [(&str, &str); 4] = [
+const BACKENDS: [(&str, &str); 6] = [
     ("PostgresStore", "common/src/store/postgres"),
+    ("PostgresAudit", "common/src/store/postgres"),
     ("SqliteStore", "common/src/store/sqlite"),
+    ("SqliteAudit", "common/src/store/sqlite"),
     ("RabbitBroker", "common/src/broker/rabbitmq"),
     ("InProcessBroker", "common/src/broker/in_process"),
 ];

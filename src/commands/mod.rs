@@ -12,6 +12,7 @@ mod migrate;
 mod openapi;
 mod status;
 mod submit;
+mod verify;
 mod wait;
 mod worker;
 
@@ -33,6 +34,7 @@ pub(crate) async fn run(cli: Cli, own: &OwnKinds) -> anyhow::Result<Exit> {
         Command::Api(args) => api::run(file, own, args).await,
         Command::Worker(args) => worker::run(file, own, args).await,
         Command::Migrate(args) => migrate::run(file, args).await,
+        Command::Verify(args) => verify::run(file, args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Openapi => openapi::run(file, own),
         Command::Config(args) => config::run(file, own, args),

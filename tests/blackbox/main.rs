@@ -10,3 +10,4 @@ mod shutdown;
 mod starting;
 mod submit_to_done;
 mod support;
+mod verify;

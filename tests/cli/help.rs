@@ -19,8 +19,8 @@ fn the_front_page() {
 #[test]
 fn every_subcommand() {
     let commands = [
-        "dev", "api", "worker", "migrate", "demo", "submit", "status", "wait", "cancel", "list", "kinds", "openapi",
-        "config", "health",
+        "dev", "api", "worker", "migrate", "verify", "demo", "submit", "status", "wait", "cancel", "list", "kinds",
+        "openapi", "config", "health",
     ];
     let pages = commands.map(|command| format!("## offload {command}\n\n{}", help(&[command, "--help"])));
     insta::assert_snapshot!(pages.join("\n"));

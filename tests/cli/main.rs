@@ -6,3 +6,4 @@ mod demo;
 mod help;
 mod program;
 mod server;
+mod verify;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -36,6 +36,13 @@ impl Process {
         let mut process = Self::start(name, folder, environment, arguments);
         let status = process.exit().await;
         assert!(status.success(), "{name} ended with {status}");
+    }
+
+    /// Runs it to its end, whatever that is.
+    pub(crate) async fn output(folder: &Path, environment: &[(String, String)], arguments: &[&str]) -> Output {
+        let mut command = Self::command(folder, environment, arguments);
+        let output = tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output());
+        output.await.expect("it does not panic").expect("the binary starts")
     }
 
     fn command(folder: &Path, environment: &[(String, String)], arguments: &[&str]) -> Command {

@@ -172,6 +172,14 @@ impl Stack {
         Process::run("offload migrate", self.folder(), &self.environment, &["migrate"]).await;
     }
 
+    /// Runs `offload verify`; answers its exit code and the document that it prints.
+    pub(crate) async fn verify(&self, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
+        let arguments = [&["verify", "--json"], arguments].concat();
+        let output = Process::output(self.folder(), &self.environment, &arguments).await;
+        let said = serde_json::from_slice(&output.stdout);
+        (output.status.code(), said.unwrap_or_else(|error| panic!("{error}: {output:?}")))
+    }
+
     /// Starts the process that has the API, and waits until it listens.
     pub(crate) async fn start_api(&mut self, name: &str, arguments: &[&str]) {
         let mut api = Process::start(name, self.folder(), &self.environment, arguments);
