@@ -2,14 +2,15 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use offload_common::broker::Broker;
+use offload_common::clock;
 use offload_common::config::{FilesConfig, JobsConfig, ServerConfig};
 use offload_common::files::Files;
 use offload_common::job::{Job, JobId};
 use offload_common::store::{self, Store};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
@@ -43,7 +44,8 @@ impl App {
         let patience = Duration::from_secs_f64(server.request_timeout_seconds);
         queues.sort();
         Arc::new(Self {
-            catalog: Catalog::new(specs, store.clone(), patience),
+            // It may be read twice for a request, and is not all that the request asks for.
+            catalog: Catalog::new(specs, store.clone(), patience / 3),
             intake: Intake::spawn(store.clone(), publisher, patience),
             valve: Valve::spawn(store.clone(), jobs.window, stop.clone()),
             waiters: Waiters::spawn(store.clone(), broker.clone(), patience, stop.clone()),
@@ -58,10 +60,23 @@ impl App {
         })
     }
 
+    /// When a request that begins to ask the database now is to be answered at the latest.
+    pub(crate) fn deadline(&self) -> Instant {
+        clock::instant() + Duration::from_secs_f64(self.server.request_timeout_seconds)
+    }
+
     /// Waits for an answer of the store, but not for longer than a request may take.
     pub(crate) async fn ask<T>(&self, answer: impl Future<Output = store::Result<T>>) -> Result<T, Problem> {
-        let patience = Duration::from_secs_f64(self.server.request_timeout_seconds);
-        match timeout(patience, answer).await {
+        self.ask_until(self.deadline(), answer).await
+    }
+
+    /// The same for a request that has asked the store before.
+    pub(crate) async fn ask_until<T>(
+        &self,
+        deadline: Instant,
+        answer: impl Future<Output = store::Result<T>>,
+    ) -> Result<T, Problem> {
+        match timeout_at(deadline.into(), answer).await {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(store::Error::Unavailable("no answer in time".to_owned()).into()),
         }
@@ -69,7 +84,12 @@ impl App {
 
     /// Reads a job.
     pub(crate) async fn job(&self, id: JobId) -> Result<Job, Problem> {
-        let job = self.ask(self.store.job(TENANT, id)).await?;
+        self.job_until(self.deadline(), id).await
+    }
+
+    /// The same for a request that has asked the store before.
+    pub(crate) async fn job_until(&self, deadline: Instant, id: JobId) -> Result<Job, Problem> {
+        let job = self.ask_until(deadline, self.store.job(TENANT, id)).await?;
         job.ok_or_else(|| Problem::not_found(format_args!("there is no job {id}")))
     }
 

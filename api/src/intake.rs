@@ -9,7 +9,7 @@ use offload_common::job::NewJob;
 use offload_common::publisher::Publisher;
 use offload_common::store::{Accepted, Error, Store};
 use offload_common::{clock, failpoint};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use crate::problem::{FieldError, Problem};
 
@@ -25,7 +25,6 @@ const MAX_BYTES: usize = 8 << 20;
 /// Where jobs are handed in.
 pub(crate) struct Intake {
     batcher: Batcher<Pending, Outcome>,
-    patience: Duration,
 }
 
 /// A job that a request waits for. After its deadline nobody does, and it must not be written any more.
@@ -45,20 +44,20 @@ struct Writer {
 }
 
 impl Intake {
-    /// Writes to `store` and then publishes. A request waits for `patience` at most.
+    /// Writes to `store` and then publishes. A commit is waited for `patience` at most.
     pub(crate) fn spawn(store: Arc<dyn Store>, publisher: Publisher, patience: Duration) -> Self {
         let writer = Writer { store, publisher, patience };
         let batcher = Batcher::spawn(WRITERS, MAX_JOBS, move |batch| {
             let writer = writer.clone();
             async move { writer.write(batch).await }
         });
-        Self { batcher, patience }
+        Self { batcher }
     }
 
-    /// Accepts a job: answers once it is committed.
-    pub(crate) async fn accept(&self, job: NewJob) -> Outcome {
-        let pending = Pending { job, deadline: clock::instant() + self.patience };
-        match timeout(self.patience, self.batcher.submit(pending)).await {
+    /// Accepts a job: answers once it is committed, or that it is not known to be at the deadline.
+    pub(crate) async fn accept(&self, job: NewJob, deadline: Instant) -> Outcome {
+        let pending = Pending { job, deadline };
+        match timeout_at(deadline.into(), self.batcher.submit(pending)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(Unanswered::Closed)) => Err(Problem::shutting_down()),
             Ok(Err(Unanswered::Panicked(_))) => Err(Problem::internal()),
@@ -169,5 +168,19 @@ mod tests {
         assert_eq!(answered, [Some(ids[0]), None, Some(ids[2])]);
         let stored = app.store.jobs(&factory::filter()).await.expect("listed");
         assert_eq!(stored.iter().map(|job| job.id).collect::<Vec<_>>(), [ids[2], ids[0]]);
+    }
+
+    /// What came before it, such as reading the registered kinds, took all the time that the request had.
+    #[tokio::test]
+    async fn a_request_whose_time_has_passed_is_answered_at_once() {
+        let app = TestApp::start().await;
+        let publisher = Publisher::spawn(Arc::new(InProcessBroker::new()));
+        let intake = Intake::spawn(app.store.clone(), publisher, Duration::from_secs(30));
+        let problem = intake.accept(factory::job(), clock::instant()).await.map(drop).expect_err("too late");
+        assert_eq!(problem.kind(), ProblemType::DatabaseUnavailable);
+        let (job, _) =
+            intake.accept(factory::job(), clock::instant() + Duration::from_secs(30)).await.expect("in time");
+        let stored = app.store.jobs(&factory::filter()).await.expect("listed");
+        assert_eq!(stored.iter().map(|job| job.id).collect::<Vec<_>>(), [job.id]);
     }
 }

@@ -8,6 +8,8 @@ pub(super) mod result;
 pub(super) mod retry;
 pub(super) mod submit;
 
+use std::time::Instant;
+
 use axum::Json;
 use axum::http::header::{LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -27,24 +29,25 @@ use crate::waiting::Waiting;
 /// Seconds after which looking at an unfinished job again is worth it.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// Accepts a job, waits for it if the client wishes, and answers.
+/// Accepts a job, waits for it if the client wishes, and answers: that it is accepted, by the deadline.
 async fn accept(
     app: &App,
     request: &RequestInfo,
     submission: Submission,
     key: Option<IdempotencyKey>,
     waiting: &Waiting,
+    deadline: Instant,
 ) -> Result<Response, Problem> {
     let admit = app.valve.admit(submission.lane());
     let mut new = submission.into_job(request, &app.jobs, admit);
     new.idempotency = key;
-    let (job, replayed) = match app.intake.accept(new).await? {
+    let (job, replayed) = match app.intake.accept(new, deadline).await? {
         (new, Accepted::New { created_at, run_at, state, .. }) => {
             (view::accepted(new, state, created_at, run_at), false)
         }
         (_, Accepted::Repeated(id)) => {
             let detail = format!("the job {id} that this Idempotency-Key named is gone: its retention has passed");
-            let job = app.job(id).await.map_err(|problem| match problem.kind() {
+            let job = app.job_until(deadline, id).await.map_err(|problem| match problem.kind() {
                 ProblemType::NotFound => Problem::new(ProblemType::Gone, detail),
                 _ => problem,
             })?;

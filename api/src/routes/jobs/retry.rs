@@ -47,12 +47,13 @@ async fn handle(
     let waiting = Waiting::read(&headers, &mut query, app.server.max_wait_seconds);
     query.finish()?;
     let key = idempotency::read(&headers, &format!("POST /v1/jobs/{id}/retry"), &body)?;
-    let job = app.job(JobId(id)).await?;
+    let deadline = app.deadline();
+    let job = app.job_until(deadline, JobId(id)).await?;
     if !job.state.is_final() {
         let problem = Problem::new(ProblemType::NotFinished, describe_state(&job));
         return Err(problem.with("state", job.visible_state().as_str()).retry_after(RETRY_AFTER_SECONDS));
     }
-    super::accept(&app, &request, Submission::again(job), key, &waiting).await
+    super::accept(&app, &request, Submission::again(job), key, &waiting, deadline).await
 }
 
 #[cfg(test)]

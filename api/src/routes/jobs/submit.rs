@@ -50,9 +50,10 @@ async fn handle(
     let waiting = Waiting::read(&headers, &mut query, app.server.max_wait_seconds);
     query.finish()?;
     let key = idempotency::read(&headers, "POST /v1/jobs", &body.bytes)?;
+    let deadline = app.deadline();
     let known = app.catalog.knowing(submission::kind_of(&body)).await;
     let submission = Submission::read(&body, &known, &app.queues, &app.jobs)?;
-    super::accept(&app, &request, submission, key, &waiting).await
+    super::accept(&app, &request, submission, key, &waiting, deadline).await
 }
 
 #[cfg(test)]
