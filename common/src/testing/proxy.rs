@@ -1,15 +1,17 @@
-//! A TCP proxy that a test can cut, stall and restore: a network that fails on command, in front of PostgreSQL,
+//! A TCP proxy that a test can cut, stall, slow down and restore: a network that fails on command, in front of PostgreSQL,
 //! RabbitMQ or anything else that speaks TCP.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 /// Passes connections on to a target. Everything ends when it is dropped.
 pub struct Proxy {
@@ -30,6 +32,8 @@ enum Mode {
 #[derive(Clone, Copy)]
 struct Rules {
     mode: Mode,
+    /// How much later than sent bytes arrive.
+    delay: Duration,
     /// Connections of an earlier era are to be dropped.
     era: u64,
 }
@@ -49,7 +53,7 @@ impl Proxy {
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free loopback port");
         let addr = listener.local_addr().expect("a bound listener has an address");
-        let (rules, watched) = watch::channel(Rules { mode: Mode::Pass, era: 0 });
+        let (rules, watched) = watch::channel(Rules { mode: Mode::Pass, delay: Duration::ZERO, era: 0 });
         let (count, traffic) = watch::channel(Traffic::default());
         let task = tokio::spawn(accept(listener, target, watched, count));
         Self { addr, rules, traffic, task }
@@ -68,7 +72,7 @@ impl Proxy {
 
     /// Drops every connection, and every new one as soon as it is made.
     pub fn cut(&self) {
-        self.rules.send_modify(|rules| *rules = Rules { mode: Mode::Refuse, era: rules.era + 1 });
+        self.rules.send_modify(|rules| *rules = Rules { mode: Mode::Refuse, era: rules.era + 1, ..*rules });
     }
 
     /// Keeps connections open, and accepts new ones, but lets no byte through: a network that swallows packets, or a
@@ -77,9 +81,14 @@ impl Proxy {
         self.rules.send_modify(|rules| rules.mode = Mode::Stall);
     }
 
-    /// Passes everything on again.
+    /// Holds what is sent in either direction, up to 16 KiB at a time, back for `delay`: a long and narrow way.
+    pub fn slow(&self, delay: Duration) {
+        self.rules.send_modify(|rules| rules.delay = delay);
+    }
+
+    /// Passes everything on again, at once.
     pub fn restore(&self) {
-        self.rules.send_modify(|rules| rules.mode = Mode::Pass);
+        self.rules.send_modify(|rules| *rules = Rules { mode: Mode::Pass, delay: Duration::ZERO, ..*rules });
     }
 
     /// How many connections are open now.
@@ -170,11 +179,14 @@ async fn carry(client: TcpStream, target: SocketAddr, mut rules: watch::Receiver
     }
 }
 
-/// Copies one direction, and holds bytes back while stalled.
+/// Copies one direction, and holds bytes back while stalled or slow.
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut rules: watch::Receiver<Rules>) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let length = from.read(&mut buffer).await?;
+        let delay = rules.borrow().delay;
+        // Over, or lifted.
+        let _ = timeout(delay, rules.wait_for(|now| now.delay.is_zero())).await;
         if rules.wait_for(|now| now.mode == Mode::Pass).await.is_err() || length == 0 {
             return to.shutdown().await;
         }
@@ -257,5 +269,18 @@ mod tests {
         proxy.restore();
         assert_eq!(stream.read_u8().await.expect("echoed"), 2);
         assert_eq!(other.read_u8().await.expect("echoed"), 3);
+    }
+
+    #[tokio::test]
+    async fn a_slow_way_delays_bytes_until_it_is_restored() {
+        let proxy = echo().await;
+        let mut stream = TcpStream::connect(proxy.addr()).await.expect("connected");
+        proxy.slow(Duration::from_millis(1));
+        assert_eq!(ask(&mut stream, 1).await.expect("echoed"), 1);
+        proxy.slow(Duration::from_secs(3600));
+        stream.write_u8(2).await.expect("taken");
+        assert!(futures_util::poll!(std::pin::pin!(stream.read_u8())).is_pending());
+        proxy.restore();
+        assert_eq!(stream.read_u8().await.expect("echoed"), 2);
     }
 }

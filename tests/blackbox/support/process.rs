@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 use offload_common::testing::eventually;
@@ -19,7 +19,18 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `offload <arguments>` in a folder, with this environment and no other.
     pub(crate) fn start(name: &str, folder: &Path, environment: &[(String, String)], arguments: &[&str]) -> Self {
-        let mut child = Self::command(folder, environment, arguments)
+        Self::start_program(offload(), name, folder, environment, arguments)
+    }
+
+    /// The same with another program.
+    pub(crate) fn start_program(
+        program: &Path,
+        name: &str,
+        folder: &Path,
+        environment: &[(String, String)],
+        arguments: &[&str],
+    ) -> Self {
+        let mut child = Self::command(program, folder, environment, arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -40,13 +51,13 @@ impl Process {
 
     /// Runs it to its end, whatever that is.
     pub(crate) async fn output(folder: &Path, environment: &[(String, String)], arguments: &[&str]) -> Output {
-        let mut command = Self::command(folder, environment, arguments);
+        let mut command = Self::command(offload(), folder, environment, arguments);
         let output = tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output());
         output.await.expect("it does not panic").expect("the binary starts")
     }
 
-    fn command(folder: &Path, environment: &[(String, String)], arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_offload"));
+    fn command(program: &Path, folder: &Path, environment: &[(String, String)], arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         let path = std::env::var_os("PATH").unwrap_or_default();
         command.args(arguments).current_dir(folder).env_clear().env("PATH", path).env("RUST_BACKTRACE", "1");
         command.envs(environment.iter().map(|(name, value)| (name, value)));
@@ -66,11 +77,12 @@ impl Process {
     pub(crate) async fn line<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let what = format!("{} writes {what}", self.name);
         eventually(&what, async || {
-            if let Some(status) = self.child.try_wait().expect("it can be asked") {
-                panic!("{} ended with {status}", self.name);
+            let ended = self.child.try_wait().expect("it can be asked");
+            let found = self.written().iter().find_map(|line| find(line));
+            match ended {
+                Some(status) if found.is_none() => panic!("{} ended with {status}", self.name),
+                _ => found,
             }
-            let output = self.output.lock().expect("not poisoned");
-            output.iter().find_map(|line| find(line))
         })
         .await
     }
@@ -78,8 +90,13 @@ impl Process {
     /// Waits until it has written this, alive or not.
     pub(crate) async fn wrote(&self, text: &str) {
         let what = format!("{} writes `{text}`", self.name);
-        let found = || self.output.lock().expect("not poisoned").iter().any(|line| line.contains(text));
+        let found = || self.written().iter().any(|line| line.contains(text));
         eventually(&what, async || found().then_some(())).await;
+    }
+
+    /// What it has written so far, line by line.
+    pub(crate) fn written(&self) -> MutexGuard<'_, Vec<String>> {
+        self.output.lock().expect("not poisoned")
     }
 
     /// Sends it a signal.
@@ -109,6 +126,11 @@ impl Process {
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("it can be asked").is_none()
     }
+}
+
+/// The binary.
+fn offload() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_offload"))
 }
 
 /// Gathers the lines of a stream until it ends.
