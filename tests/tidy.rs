@@ -6,9 +6,13 @@ use std::path::PathBuf;
 /// Files longer than this hold more than one thing.
 const MAX_LINES: usize = 500;
 
-/// Loops that wait for a condition, and pause between two looks at it; and a job that takes its time.
-const MAY_SLEEP: [&str; 3] =
-    ["common/src/testing/eventually.rs", "common/tests/broker_rabbitmq/faults.rs", "tests/faults/program/ledger.rs"];
+/// Loops that wait for a condition, and pause between two looks at it; faults that last; and a job that takes its time.
+const MAY_SLEEP: [&str; 4] = [
+    "common/src/testing/eventually.rs",
+    "common/tests/broker_rabbitmq/faults.rs",
+    "tests/faults/program/ledger.rs",
+    "tests/faults/support/timeline.rs",
+];
 
 /// Where the names of backends may appear besides their own modules, the wiring and tests.
 const BACKENDS: [(&str, &str); 6] = [

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# What the service scripts share. Sourced by scripts/test.
+# What the service scripts share. Sourced by scripts/test and scripts/faults.
 
-say() { printf 'scripts/test: %s\n' "$*" >&2; }
+say() { printf 'scripts/%s: %s\n' "${0##*/}" "$*" >&2; }
 
 die() {
     say "$*"

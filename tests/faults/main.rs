@@ -3,5 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod run;
+mod seeded;
 mod servers;
 mod support;

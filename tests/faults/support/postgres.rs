@@ -9,12 +9,16 @@ use std::time::Duration;
 use offload_common::testing::within;
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::time::timeout;
 
 use super::machine;
 use super::scratch::{Daemon, Scratch};
 
 /// How long it may take to come up, recovery included.
 const STARTING: Duration = Duration::from_secs(90);
+
+/// A connection that takes longer is tried anew.
+const CONNECTING: Duration = Duration::from_secs(3);
 
 /// Nothing in it outlives the test, so it need not wait for the disk: what is written survives every end of its
 /// processes all the same, as the system keeps it.
@@ -87,7 +91,8 @@ impl Postgres {
     /// Waits until it answers: after a start, or a crash that it recovers from by itself.
     pub(crate) async fn answers(&self) {
         let url = self.url("postgres");
-        let answered = within(STARTING, async || PgConnection::connect(&url).await.ok()).await;
+        let answered =
+            within(STARTING, async || timeout(CONNECTING, PgConnection::connect(&url)).await.ok()?.ok()).await;
         assert!(answered.is_some(), "postgres does not answer: see {}", self.scratch.path().display());
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use lapin::{Connection, ConnectionProperties};
 use offload_common::testing::within;
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::machine;
 use super::queues;
@@ -17,6 +18,9 @@ use super::scratch::{Daemon, Scratch};
 
 /// How long it may take to come up.
 const STARTING: Duration = Duration::from_secs(120);
+
+/// A connection that takes longer is tried anew.
+const CONNECTING: Duration = Duration::from_secs(3);
 
 /// The share of the memory that it may take: what it says by itself, and one that it has long passed.
 const NO_ALARM: &str = "0.4";
@@ -96,8 +100,8 @@ impl RabbitMq {
         self.server = Some(Daemon::start(&self.scratch, "rabbitmq", &mut command));
         let url = self.url();
         let connected = within(STARTING, async || {
-            let connection = Connection::connect(&url, ConnectionProperties::default()).await.ok()?;
-            connection.close(200, "it is up".into()).await.ok()
+            // One that is made while it boots may be left hanging.
+            timeout(CONNECTING, answers(&url)).await.ok()?.ok()
         });
         assert!(connected.await.is_some(), "RabbitMQ takes no connections: see {}", self.scratch.path().display());
     }
@@ -181,4 +185,9 @@ impl RabbitMq {
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
+}
+
+async fn answers(url: &str) -> lapin::Result<()> {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+    connection.close(200, "it is up".into()).await
 }

@@ -1,0 +1,74 @@
+//! The jobs that are submitted: what is asked for, and so what may come of it.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use serde_json::{Value, json};
+
+/// The code that a job fails with on demand.
+pub(crate) const ASKED_TO_FAIL: &str = "asked_to_fail";
+
+/// A job that a client wants to have run.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    /// Its `Idempotency-Key`.
+    pub(crate) key: String,
+    pub(crate) kind: &'static str,
+    /// So many attempts fail on demand.
+    pub(crate) fail_attempts: u32,
+    pub(crate) max_attempts: u32,
+    /// When the client thinks better of it, counted from its acceptance.
+    pub(crate) cancel_after: Option<Duration>,
+    pub(crate) body: Value,
+}
+
+impl Wish {
+    /// Mostly short ones that write to the ledger, and some of everything else.
+    pub(crate) fn draw(key: String, random: &mut StdRng) -> Self {
+        let mut chance = |share: f64| random.random_bool(share);
+        let (long, medium, fails, hopeless) = (chance(0.03), chance(0.1), chance(0.07), chance(0.01));
+        let (once, later, echo, early) = (chance(0.1), chance(0.05), chance(0.08), chance(0.15));
+        let (high, low, cancel) = (chance(0.2), chance(0.2), chance(0.04));
+        // One that is tried several times does not take long each time.
+        let seconds = match (long && !fails && !hopeless, medium) {
+            (true, _) => random.random_range(2.0..5.0),
+            (_, true) => random.random_range(0.2..1.5),
+            _ => random.random_range(0.0..0.03),
+        };
+        let fail_attempts = match (hopeless, fails && !once) {
+            (true, _) => 2,
+            (_, true) => random.random_range(1..=2),
+            _ => 0,
+        };
+        let max_attempts = match (hopeless, once) {
+            (true, _) => 2,
+            (_, true) => 1,
+            _ => 5,
+        };
+        let kind = if echo { "echo" } else { "fault.ledger" };
+        let payload = if echo {
+            json!({"value": key, "sleep_seconds": seconds, "fail_attempts": fail_attempts})
+        } else {
+            // A transaction that stays open takes one of the process's few connections.
+            json!({"seconds": seconds, "fail_attempts": fail_attempts, "early": early && seconds < 1.0})
+        };
+        let priority = match (high, low) {
+            (true, _) => "high",
+            (_, true) => "low",
+            _ => "normal",
+        };
+        let mut body = json!({"kind": kind, "payload": payload, "priority": priority, "max_attempts": max_attempts});
+        if later {
+            body["delay_seconds"] = json!(random.random_range(0.2..3.0));
+        }
+        let cancel_after = cancel.then(|| Duration::from_secs_f64(random.random_range(0.0..1.0)));
+        Self { key, kind, fail_attempts, max_attempts, cancel_after, body }
+    }
+
+    /// The job that takes all the memory it can have, again and again.
+    pub(crate) fn hog(key: String) -> Self {
+        let body = json!({"kind": "fault.hog", "payload": {}});
+        Self { key, kind: "fault.hog", fail_attempts: 0, max_attempts: 5, cancel_after: None, body }
+    }
+}
