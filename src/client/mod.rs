@@ -26,6 +26,8 @@ type Result<T, E = ClientError> = std::result::Result<T, E>;
 
 /// How long a request without a wait may take to be answered.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long a file may take to get there.
+const TRANSFER: Duration = Duration::from_secs(600);
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// What the server answered: as it came, for scripts, and decoded.
@@ -125,12 +127,13 @@ impl Client {
 
     /// Uploads a file.
     pub(crate) async fn upload(&self, content_type: &str, content: impl Into<Body>) -> Result<Answer<FileView>> {
-        self.json(self.request(Method::POST, "v1/files")?.header(CONTENT_TYPE, content_type).body(content)).await
+        let request = self.request(Method::POST, "v1/files")?.header(CONTENT_TYPE, content_type).body(content);
+        self.json(request.timeout(TRANSFER)).await
     }
 
     /// Downloads a file, in pieces.
     pub(crate) async fn download(&self, id: FileId) -> Result<impl Stream<Item = Result<Bytes>> + use<>> {
-        let response = self.send(self.request(Method::GET, &format!("v1/files/{id}"))?).await?;
+        let response = self.send(self.request(Method::GET, &format!("v1/files/{id}"))?.timeout(TRANSFER)).await?;
         let server = self.server.clone();
         Ok(response.bytes_stream().map(move |piece| piece.map_err(|error| ClientError::transport(&server, error))))
     }

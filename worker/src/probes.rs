@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
+use offload_common::broker::Broker;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use crate::run::Standing;
 pub struct Probes {
     engine: Arc<Engine>,
     inbox: Arc<Inbox>,
+    broker: Arc<dyn Broker>,
     loops: Loops,
     draining: CancellationToken,
 }
@@ -43,13 +45,21 @@ pub struct Readiness {
     pub running: usize,
     /// How many of them are claimed.
     pub claimed: usize,
+    /// Messages that were not Offload's, and that it has set aside.
+    pub parked: u64,
     /// How its upkeep is doing.
     pub upkeep: BTreeMap<&'static str, LoopStatus>,
 }
 
 impl Probes {
-    pub(crate) fn new(engine: Arc<Engine>, inbox: Arc<Inbox>, loops: Loops, draining: CancellationToken) -> Self {
-        Self { engine, inbox, loops, draining }
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        inbox: Arc<Inbox>,
+        broker: Arc<dyn Broker>,
+        loops: Loops,
+        draining: CancellationToken,
+    ) -> Self {
+        Self { engine, inbox, broker, loops, draining }
     }
 
     /// Whether it takes jobs, and what it does.
@@ -67,8 +77,8 @@ impl Probes {
             None
         };
         let (running, claimed) = self.engine.runs.count();
-        let (waiting, upkeep) = (self.inbox.len(), self.loops.status());
-        Readiness { ready: reason.is_none(), reason, worker, waiting, running, claimed, upkeep }
+        let (waiting, parked, upkeep) = (self.inbox.len(), self.broker.parked(), self.loops.status());
+        Readiness { ready: reason.is_none(), reason, worker, waiting, running, claimed, parked, upkeep }
     }
 }
 

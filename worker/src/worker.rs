@@ -123,7 +123,8 @@ impl Worker {
     /// What tells from outside how it is doing.
     #[must_use]
     pub fn probes(&self) -> Probes {
-        Probes::new(self.engine.clone(), self.inbox.clone(), self.loops.clone(), self.draining.clone())
+        let (engine, inbox, broker) = (self.engine.clone(), self.inbox.clone(), self.parts.broker.clone());
+        Probes::new(engine, inbox, broker, self.loops.clone(), self.draining.clone())
     }
 
     /// Runs until told to end, or until a part of it dies. Waits for a database or a broker that is away; needs neither to start.

@@ -161,6 +161,11 @@ pub trait Broker: Send + Sync + 'static {
     /// Whether it is there, as last seen.
     fn health(&self) -> Health;
 
+    /// How many messages that were not ours this process has set aside, where an operator finds them.
+    fn parked(&self) -> u64 {
+        0
+    }
+
     /// Closes the connections in good order, within `patience`.
     async fn close(&self, patience: Duration);
 }

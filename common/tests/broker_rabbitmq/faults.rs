@@ -9,6 +9,7 @@ use offload_common::broker::{Broker, Consumer, Error, Event, Health, Message};
 use offload_common::config::QueueType;
 use offload_common::job::Priority;
 use offload_common::testing::broker_conformance::{caught, conclude, delivery, lane, message, number, publish, up};
+use offload_common::testing::eventually;
 
 use crate::harness::Rabbit;
 
@@ -94,6 +95,32 @@ async fn a_hung_server_is_given_up_and_found_again() {
         publish(&*broker, Priority::Normal, [2]).await;
         while number(&delivery(&mut *consumer).await) != 2 {}
         until(async || rabbit.tasks() <= before + SLACK && rabbit.proxy.connections() == 2).await;
+    })
+    .await;
+}
+
+/// Without heartbeats in time: each call has its own patience.
+#[tokio::test]
+async fn a_server_that_does_not_answer_a_call_is_hung_up_on() {
+    let rabbit = Rabbit::start_with(QueueType::Classic, "heartbeat=600&connection_timeout=500").await;
+    with(rabbit, async |rabbit| {
+        let broker = rabbit.broker.clone();
+        up(&*broker).await;
+        until(async || rabbit.proxy.connections() == 2).await;
+        rabbit.proxy.stall();
+        let mut consumer = broker.consume(&[lane(Priority::Normal)], 10).await;
+        eventually("the next attempt", async || (rabbit.proxy.accepted() > 2).then_some(())).await;
+        rabbit.proxy.restore();
+        assert_eq!(consumer.next().await, Some(Event::Connected));
+        publish(&*broker, Priority::Normal, [1]).await;
+        assert_eq!(number(&delivery(&mut *consumer).await), 1);
+        // The other way: what is open already must be told to go.
+        let accepted = rabbit.proxy.accepted();
+        rabbit.proxy.stall();
+        consumer.stop().await;
+        eventually("the next attempt", async || (rabbit.proxy.accepted() > accepted).then_some(())).await;
+        assert_eq!(consumer.next().await, Some(Event::Disconnected));
+        assert_eq!(consumer.next().await, None, "it was stopped");
     })
     .await;
 }
@@ -253,6 +280,32 @@ async fn what_is_not_ours_is_parked_with_its_headers_and_the_reason() {
         // Parked and settled: nothing is left in the lane.
         consumer.close().await;
         until(async || rabbit.ready(&queue).await == 0).await;
+    })
+    .await;
+}
+
+/// A header of RabbitMQ's sends a message to further queues: set aside with it, it would come back.
+#[tokio::test]
+async fn what_would_come_back_is_parked_once() {
+    with_rabbit(QueueType::Classic, async |rabbit| {
+        let broker = rabbit.broker.clone();
+        publish(&*broker, Priority::Normal, [1]).await;
+        let queue = rabbit.queue(Priority::Normal);
+        let mut headers = FieldTable::default();
+        let again = AMQPValue::LongString(queue.as_str().into());
+        headers.insert("CC".into(), AMQPValue::FieldArray(vec![again].into()));
+        let properties = BasicProperties::default().with_headers(headers).with_expiration("600000".into());
+        let (exchange, options) = ("".into(), BasicPublishOptions::default());
+        let channel = rabbit.channel().await;
+        channel.basic_publish(exchange, queue.into(), options, b"hello", properties).await.expect("sent");
+        let mut consumer = broker.consume(&[lane(Priority::Normal)], 10).await;
+        let ours = delivery(&mut *consumer).await;
+        consumer.settle().ack(ours.tag);
+        until(async || broker.parked() == 1).await;
+        publish(&*broker, Priority::Normal, [2]).await;
+        assert_eq!(number(&delivery(&mut *consumer).await), 2);
+        assert_eq!(broker.parked(), 1, "nothing came in between");
+        assert_eq!(rabbit.ready(&format!("{}.parked", rabbit.config.prefix)).await, 1);
     })
     .await;
 }

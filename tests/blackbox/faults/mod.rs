@@ -3,5 +3,6 @@
 mod broker_away;
 mod database_away;
 mod own_faults;
+mod poison;
 mod processes_killed;
 mod zombie;

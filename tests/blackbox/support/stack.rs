@@ -8,7 +8,7 @@ use offload_common::testing::{Proxy, eventually};
 use reqwest::Url;
 use tempfile::TempDir;
 
-use super::{Client, Process, queues};
+use super::{Client, Process, messages, queues};
 
 /// The two ways to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,6 +246,16 @@ impl Services {
     /// Deletes the queues, whatever is in them.
     pub(crate) async fn delete_queues(&self) {
         queues::delete(self.amqp.as_str(), &self.prefix).await.expect("deleted");
+    }
+
+    /// Puts a message into one of its queues.
+    pub(crate) async fn put(&self, queue: &str, body: &[u8]) {
+        messages::put(self.amqp.as_str(), &format!("{}.{queue}", self.prefix), body).await.expect("published");
+    }
+
+    /// How many messages of one of its queues wait for a consumer; `None` where there is no such queue.
+    pub(crate) async fn ready(&self, queue: &str) -> Option<u32> {
+        messages::ready(self.amqp.as_str(), &format!("{}.{queue}", self.prefix)).await.ok()
     }
 
     fn database_url(&self) -> Url {

@@ -10,7 +10,8 @@ use crate::broker::Error;
 /// Seconds between heartbeats that are asked for, unless the URL says otherwise: a peer that vanished without a word is
 /// noticed after two of them.
 const HEARTBEAT_SECONDS: u16 = 10;
-/// How long reaching the server and shaking hands may take, in milliseconds, unless the URL says otherwise.
+/// How long reaching the server and shaking hands may take, in milliseconds, unless the URL says otherwise; an answer may
+/// take twice that.
 const CONNECT_MILLISECONDS: u64 = 5_000;
 
 /// A checked URL.
@@ -21,6 +22,11 @@ pub(super) struct Address {
 }
 
 impl Address {
+    /// How long the server may take to answer a call on an open connection.
+    pub(super) fn patience(&self) -> Duration {
+        self.connect_timeout * 2
+    }
+
     /// Reads `amqp://user:password@host:5672/vhost`, or `amqps://…`. Errors never repeat the URL: it holds a password.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         let wrong = |why: String| {

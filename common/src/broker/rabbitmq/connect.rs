@@ -3,11 +3,15 @@
 //! The client library runs each connection on a thread of its own that ends when its socket does, and only then: a
 //! handshake that never comes to an end, or a close that cannot be written because an alarm blocks the connection, would
 //! leave it behind. A [`Lifeline`] is a second handle on the socket, to shut it down in any case.
+//!
+//! No call of the library is bounded in time either: whoever calls does so [`Live::within`] some patience.
 
+use std::future::Future;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use lapin::tcp::{AsyncTcpStream, TLSConfig};
 use lapin::uri::AMQPScheme;
@@ -22,9 +26,23 @@ pub(super) struct Live {
     /// Fires when the connection is gone.
     pub(super) lost: CancellationToken,
     lifeline: Lifeline,
+    patience: Duration,
 }
 
 impl Live {
+    /// Does what the broker has to answer, or the connection to take. Where that does not come in time, nothing can be
+    /// expected of this connection any more, and it is hung up.
+    pub(super) async fn within<T>(
+        &self,
+        call: impl Future<Output = Result<T, lapin::Error>>,
+    ) -> Result<T, lapin::Error> {
+        let answered = tokio::time::timeout(self.patience, call).await;
+        answered.unwrap_or_else(|_| {
+            self.fail();
+            Err(timed_out("the broker did not answer in time").into())
+        })
+    }
+
     /// Hangs up, since it no longer does what it should. The link notices, and connects again.
     pub(super) fn fail(&self) {
         self.lifeline.cut();
@@ -73,7 +91,10 @@ pub(super) async fn connect(address: &Address, name: &str) -> Result<Live, lapin
         properties,
     );
     match tokio::time::timeout(address.connect_timeout, connecting).await {
-        Ok(connected) => Ok(Live { connection: connected?, lost: CancellationToken::new(), lifeline }),
+        Ok(connected) => {
+            let (lost, patience) = (CancellationToken::new(), address.patience());
+            Ok(Live { connection: connected?, lost, lifeline, patience })
+        }
         Err(_) => {
             lifeline.cut();
             Err(timed_out("the server did not shake hands in time").into())

@@ -15,7 +15,7 @@ use super::session::{Command, End, Session};
 use super::topology::Topology;
 use crate::broker::{Consumer, Event, Settle, Tag};
 use crate::job::Lane;
-use crate::retry;
+use crate::{panics, retry};
 
 /// Events that wait to be read at most; beyond, deliveries stay with the broker.
 const BACKLOG: usize = 256;
@@ -62,7 +62,11 @@ impl Subscription {
                 return;
             }
             let mut commands = settler.begin(session.generation());
-            let end = session.run(&mut events, &mut commands, &stop, &close).await;
+            let running = session.run(&mut events, &mut commands, &stop, &close);
+            let end = panics::caught(running).await.unwrap_or_else(|why| {
+                session.fail();
+                End::Lost(why)
+            });
             settler.end();
             let End::Lost(why) = end else { return };
             tracing::warn!(why, "consuming was interrupted; what is unsettled will be delivered again");
@@ -73,9 +77,11 @@ impl Subscription {
         }
     }
 
-    async fn open(&self) -> Result<Session, lapin::Error> {
+    async fn open(&self) -> Result<Session, String> {
         let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
-        Session::open(self, self.link.live().await, generation).await
+        let live = self.link.live().await;
+        let opened = panics::caught(Session::open(self, live.clone(), generation)).await;
+        opened.inspect_err(|_| live.fail())?.map_err(|error| error.to_string())
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::address::Address;
 use super::connect::{Live, connect};
 use crate::broker::Health;
-use crate::retry;
+use crate::{panics, retry};
 
 /// The longest pause between attempts to connect.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -66,7 +66,13 @@ impl Link {
     pub(super) fn open(address: Address, name: String) -> Self {
         let state = State { live: None, health: Health::Down("not connected yet".into()) };
         let (state, close) = (Arc::new(watch::Sender::new(state)), CancellationToken::new());
-        let task = tokio::spawn(keep_up(address, name, state.clone(), close.clone()));
+        let (kept, closing) = (state.clone(), close.clone());
+        let task = tokio::spawn(async move {
+            while let Err(why) = panics::caught(keep_up(&address, &name, &kept, &closing)).await {
+                tracing::error!(connection = name, why, "keeping up a connection was interrupted");
+                tokio::time::sleep(BREATH).await;
+            }
+        });
         Self { state, close, task }
     }
 
@@ -123,7 +129,7 @@ impl Drop for Link {
     }
 }
 
-async fn keep_up(address: Address, name: String, state: Arc<watch::Sender<State>>, close: CancellationToken) {
+async fn keep_up(address: &Address, name: &str, state: &watch::Sender<State>, close: &CancellationToken) {
     let change = |live: Option<Arc<Live>>, change: Change| {
         state.send_modify(|state| {
             state.health = after(&change, &state.health, live.is_some());
@@ -132,7 +138,7 @@ async fn keep_up(address: Address, name: String, state: Arc<watch::Sender<State>
     };
     let what = format!("RabbitMQ ({name})");
     loop {
-        let attempts = retry::until_reached(&what, LONGEST_PAUSE, || connect(&address, &name));
+        let attempts = retry::until_reached(&what, LONGEST_PAUSE, || connect(address, name));
         let Some(live) = close.run_until_cancelled(attempts).await.map(Arc::new) else { break };
         tracing::info!(connection = name, "connected to RabbitMQ");
         change(Some(live.clone()), Change::Connected);

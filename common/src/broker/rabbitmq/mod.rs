@@ -69,12 +69,6 @@ impl RabbitBroker {
         let parked = Arc::default();
         Ok(Self { publishing, consuming, topology, publish, signals, tasks, closing, _ended_on_drop, parked })
     }
-
-    /// How many messages that were not ours have been set aside in the parked queue.
-    #[must_use]
-    pub fn parked(&self) -> u64 {
-        self.parked.load(Ordering::Relaxed)
-    }
 }
 
 #[async_trait]
@@ -109,6 +103,10 @@ impl Broker for RabbitBroker {
 
     fn health(&self) -> Health {
         if self.closing.is_cancelled() { Health::Down("it is closed".into()) } else { self.publishing.health() }
+    }
+
+    fn parked(&self) -> u64 {
+        self.parked.load(Ordering::Relaxed)
     }
 
     async fn close(&self, patience: Duration) {

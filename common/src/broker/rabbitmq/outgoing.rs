@@ -10,6 +10,8 @@ use crate::broker::Message;
 const TRACEPARENT: &str = "traceparent";
 /// The header that says why a message was parked.
 const PARKED_REASON: &str = "x-parked-reason";
+/// Headers by which the broker sends a message elsewhere, too.
+const ROUTING_HEADERS: [&str; 2] = ["CC", "BCC"];
 /// Written to disk by the broker before it confirms.
 const PERSISTENT: u8 = 2;
 
@@ -37,11 +39,36 @@ impl From<Message> for Outgoing {
 }
 
 impl Outgoing {
-    /// A message that is not ours, as it came, with the reason for parking it.
-    pub(super) fn parked(body: Vec<u8>, properties: BasicProperties, reason: &str) -> Self {
-        let mut headers = properties.headers().clone().unwrap_or_default();
+    /// A message that is not ours, as it came, with the reason for parking it; but without what would have the broker
+    /// refuse it (another's user id), send it elsewhere besides (back to where it came from, say) or let it expire.
+    pub(super) fn parked(body: Vec<u8>, theirs: &BasicProperties, reason: &str) -> Self {
+        let mut headers = FieldTable::default();
+        for (name, value) in theirs.headers().iter().flat_map(|headers| headers.inner()) {
+            if !ROUTING_HEADERS.contains(&name.as_str()) {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
         headers.insert(PARKED_REASON.into(), AMQPValue::LongString(reason.into()));
-        Self { queue: Queue::Parked, body, properties: properties.with_delivery_mode(PERSISTENT).with_headers(headers) }
+        let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
+        if let Some(content_type) = theirs.content_type() {
+            properties = properties.with_content_type(content_type.clone());
+        }
+        if let Some(encoding) = theirs.content_encoding() {
+            properties = properties.with_content_encoding(encoding.clone());
+        }
+        if let Some(id) = theirs.message_id() {
+            properties = properties.with_message_id(id.clone());
+        }
+        if let Some(id) = theirs.correlation_id() {
+            properties = properties.with_correlation_id(id.clone());
+        }
+        if let Some(timestamp) = theirs.timestamp() {
+            properties = properties.with_timestamp(*timestamp);
+        }
+        if let Some(app) = theirs.app_id() {
+            properties = properties.with_app_id(app.clone());
+        }
+        Self { queue: Queue::Parked, body, properties }
     }
 }
 
@@ -72,10 +99,17 @@ mod tests {
     fn what_is_parked_keeps_its_headers_and_says_why() {
         let mut headers = FieldTable::default();
         headers.insert("theirs".into(), AMQPValue::Boolean(true));
-        let properties = BasicProperties::default().with_content_type("text/plain".into()).with_headers(headers);
-        let parked = Outgoing::parked(b"hello".to_vec(), properties, "not JSON");
+        headers
+            .insert("CC".into(), AMQPValue::FieldArray(vec![AMQPValue::LongString("jobs.default.high".into())].into()));
+        let properties = BasicProperties::default()
+            .with_content_type("text/plain".into())
+            .with_headers(headers)
+            .with_user_id("somebody".into())
+            .with_expiration("1".into());
+        let parked = Outgoing::parked(b"hello".to_vec(), &properties, "not JSON");
         let headers = parked.properties.headers().clone().expect("headers").inner().clone();
-        assert_eq!(headers["theirs"], AMQPValue::Boolean(true));
+        assert_eq!((&headers["theirs"], headers.len()), (&AMQPValue::Boolean(true), 2));
+        assert_eq!((parked.properties.user_id(), parked.properties.expiration()), (&None, &None));
         assert_eq!(headers[PARKED_REASON], AMQPValue::LongString("not JSON".into()));
         assert_eq!((parked.queue, parked.body.as_slice()), (Queue::Parked, &b"hello"[..]));
         assert_eq!(parked.properties.content_type().as_ref().map(|kind| kind.as_str()), Some("text/plain"));

@@ -22,6 +22,7 @@ use super::names::Queue;
 use super::outgoing::Outgoing;
 use super::topology::Topology;
 use crate::broker::Error;
+use crate::panics;
 
 /// Messages on their way at once, unconfirmed.
 const WINDOW: usize = 1_000;
@@ -77,7 +78,7 @@ impl PublishQueue {
         };
         match tokio::time::timeout(self.timeout, answered).await {
             Ok(Some(outcomes)) => outcomes,
-            Ok(None) => vec![Err(Error::Unavailable("the broker is closed".into())); count],
+            Ok(None) => vec![Err(Error::Unavailable("publishing was interrupted".into())); count],
             Err(_) => vec![Err(late(self.timeout)); count],
         }
     }
@@ -116,7 +117,11 @@ impl Task {
                     continue;
                 }
             };
-            match self.serve(&live).await {
+            let left = panics::caught(self.serve(&live)).await.unwrap_or_else(|why| {
+                live.fail();
+                Leave::Failed(why)
+            });
+            match left {
                 Leave::Done => break,
                 Leave::Failed(why) => tracing::warn!(why, "publishing to RabbitMQ was interrupted"),
             }

@@ -72,15 +72,16 @@ impl Session {
         let Subscription { topology, lanes, prefetch, .. } = what;
         let queues: Vec<Queue> = lanes.iter().cloned().map(Queue::Lane).collect();
         topology.declare_queues(&live, &queues).await?;
-        let channel = live.connection.create_channel().await?;
+        let channel = live.within(live.connection.create_channel()).await?;
         let mut streams = Vec::new();
         let mut consumers = Vec::new();
         for (index, queue) in queues.iter().enumerate() {
             // Not global: it bounds each consumer that starts after it, which is all that quorum queues know.
-            channel.basic_qos(*prefetch, BasicQosOptions { global: false }).await?;
+            live.within(channel.basic_qos(*prefetch, BasicQosOptions { global: false })).await?;
             let (name, tag) = (topology.names.queue(queue), ShortString::from(format!("lane-{index}")));
             let options = BasicConsumeOptions::default();
-            let consumer = channel.basic_consume(name, tag.clone(), options, FieldTable::default()).await?;
+            let consuming = channel.basic_consume(name, tag.clone(), options, FieldTable::default());
+            let consumer = live.within(consuming).await?;
             consumers.push(tag);
             let arrivals = consumer.map(move |arrived| (index, Some(arrived)));
             streams.push(arrivals.chain(once(ready((index, None)))).boxed());
@@ -103,6 +104,11 @@ impl Session {
     /// What its tags carry.
     pub(super) const fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Hangs up: nobody can tell any more what it holds, so all of it goes back.
+    pub(super) fn fail(&self) {
+        self.live.fail();
     }
 
     /// Works until closed or lost. Once stopped and drained, `events` is taken and dropped: its reader sees the end.
@@ -146,20 +152,24 @@ impl Session {
                     }
                     self.settle(&mut said).await?;
                     let frames = self.acks.take_all();
-                    return send(&self.channel, frames).await;
+                    return send(&self.live, &self.channel, frames).await;
                 }
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;
                     for tag in &self.consumers {
-                        self.channel.basic_cancel(tag.clone(), BasicCancelOptions::default()).await.map_err(told)?;
+                        let cancelling = self.channel.basic_cancel(tag.clone(), BasicCancelOptions::default());
+                        self.live.within(cancelling).await.map_err(told)?;
                     }
                 }
                 _ = commands.recv_many(&mut said, 1024) => self.settle(&mut said).await?,
                 () = &mut grouping, if waiting => {
                     let frames = self.acks.take_all();
-                    send(&self.channel, frames).await?;
+                    send(&self.live, &self.channel, frames).await?;
                 }
-                Some(tag) = self.parking.next() => self.acks.ack(tag),
+                Some(tag) = self.parking.next() => {
+                    self.parked.fetch_add(1, Ordering::Relaxed);
+                    self.acks.ack(tag);
+                }
                 arrived = arrival(events, &mut self.arrivals) => match arrived {
                     Some((permit, (lane, Some(arrived)))) => {
                         let event = self.receive(lane, arrived.map_err(told)?).await?;
@@ -204,13 +214,13 @@ impl Session {
         // is set aside like anything else: the row is there, and is found.
         if matches!(refused, Malformed::Version(_)) && !arrived.redelivered {
             let frames = self.acks.requeue(number);
-            send(&self.channel, frames).await?;
+            send(&self.live, &self.channel, frames).await?;
             return Ok(None);
         }
-        let (reason, total) = (refused.to_string(), self.parked.fetch_add(1, Ordering::Relaxed) + 1);
+        let (reason, before) = (refused.to_string(), self.parked.load(Ordering::Relaxed));
         let lane = &self.lanes[lane];
-        tracing::warn!(%lane, reason, total, "a message that is not ours is set aside in the parked queue");
-        let (parcel, publish) = (Outgoing::parked(arrived.data, arrived.properties, &reason), self.publish.clone());
+        tracing::warn!(%lane, reason, before, "a message that is not ours is set aside in the parked queue");
+        let (parcel, publish) = (Outgoing::parked(arrived.data, &arrived.properties, &reason), self.publish.clone());
         let parked = async move {
             let attempt =
                 || async { publish.publish(vec![parcel.clone()]).await.into_iter().collect::<Result<(), _>>() };
@@ -237,12 +247,12 @@ impl Session {
             // A slow job in front holds up half of the places.
             frames.extend(self.acks.take_all());
         }
-        send(&self.channel, frames).await
+        send(&self.live, &self.channel, frames).await
     }
 }
 
 /// Sends frames in order.
-async fn send(channel: &Channel, frames: impl IntoIterator<Item = Frame>) -> Result<(), String> {
+async fn send(live: &Live, channel: &Channel, frames: impl IntoIterator<Item = Frame>) -> Result<(), String> {
     let sent = frames.into_iter().map(|frame| async move {
         let ack = |multiple| BasicAckOptions { multiple };
         match frame {
@@ -251,7 +261,7 @@ async fn send(channel: &Channel, frames: impl IntoIterator<Item = Frame>) -> Res
             Frame::Requeue(tag) => channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue: true }).await,
         }
     });
-    try_join_all(sent).await.map(|_| ()).map_err(told)
+    live.within(try_join_all(sent)).await.map(|_| ()).map_err(told)
 }
 
 /// The next arrival, with a place to put it: nothing is taken off the channel that could not be handed on. `None` when

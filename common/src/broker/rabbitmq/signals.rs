@@ -18,7 +18,7 @@ use super::names::routing_key;
 use super::topology::Topology;
 use crate::broker::{Signal, Signals, Topic};
 use crate::job::JobId;
-use crate::retry;
+use crate::{panics, retry};
 
 /// Ids in one message.
 const LARGEST: usize = 1_000;
@@ -72,9 +72,13 @@ async fn keep_sending(link: Arc<Link>, topology: Topology, mut queue: mpsc::Rece
         tokio::select! {
             biased;
             _ = link.unpublishable() => {}
-            sent = send_all(&live, &topology, &mut queue) => match sent {
-                Ok(()) => return,
-                Err(error) => tracing::warn!(%error, "sending signals was interrupted"),
+            sent = panics::caught(send_all(&live, &topology, &mut queue)) => match sent {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => tracing::warn!(%error, "sending signals was interrupted"),
+                Err(why) => {
+                    live.fail();
+                    tracing::error!(why, "sending signals was interrupted");
+                }
             },
         }
         tokio::time::sleep(BREATH).await;
@@ -83,13 +87,13 @@ async fn keep_sending(link: Arc<Link>, topology: Topology, mut queue: mpsc::Rece
 
 /// Sends until the queue ends or the channel fails.
 async fn send_all(live: &Live, topology: &Topology, queue: &mut mpsc::Receiver<Signal>) -> Result<(), lapin::Error> {
-    let channel = live.connection.create_channel().await?;
-    let exchange = topology.declare_signals(&channel).await?;
+    let channel = live.within(live.connection.create_channel()).await?;
+    let exchange = topology.declare_signals(live, &channel).await?;
     let properties = BasicProperties::default().with_content_type("application/json".into());
     while let Some(signal) = queue.recv().await {
         let Ok(body) = serde_json::to_vec(&signal) else { continue };
         let (key, options) = (routing_key(signal.topic()), BasicPublishOptions::default());
-        channel.basic_publish(exchange.clone(), key, options, &body, properties.clone()).await?;
+        live.within(channel.basic_publish(exchange.clone(), key, options, &body, properties.clone())).await?;
     }
     Ok(())
 }
@@ -117,7 +121,13 @@ async fn keep_listening(link: &Link, topology: &Topology, topic: Topic, inbox: &
     loop {
         let opening = || async {
             let live = link.live().await;
-            Ok::<_, lapin::Error>((subscribe(&live, topology, topic).await?, live))
+            match panics::caught(subscribe(&live, topology, topic)).await {
+                Ok(subscribed) => subscribed.map(|subscribed| (subscribed, live)).map_err(|error| error.to_string()),
+                Err(why) => {
+                    live.fail();
+                    Err(why)
+                }
+            }
         };
         let ((_channel, mut consumer), live) = retry::until_reached("the signals", LONGEST_PAUSE, opening).await;
         let hearing = async {
@@ -129,24 +139,28 @@ async fn keep_listening(link: &Link, topology: &Topology, topic: Topic, inbox: &
                 }
             }
         };
-        live.lost.run_until_cancelled(hearing).await;
+        if let Some(Err(why)) = live.lost.run_until_cancelled(panics::caught(hearing)).await {
+            live.fail();
+            tracing::error!(why, "listening to signals was interrupted");
+        }
         tokio::time::sleep(BREATH).await;
     }
 }
 
 /// A queue of its own on the topic. The channel comes along because the consumer lives only as long as it does.
 async fn subscribe(live: &Live, topology: &Topology, topic: Topic) -> Result<(Channel, lapin::Consumer), lapin::Error> {
-    let channel = live.connection.create_channel().await?;
-    let exchange = topology.declare_signals(&channel).await?;
+    let channel = live.within(live.connection.create_channel()).await?;
+    let exchange = topology.declare_signals(live, &channel).await?;
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(QUEUE_LENGTH));
     // The broker makes up the name.
-    let queue = channel.queue_declare(ShortString::default(), options, arguments).await?.name().clone();
-    let key = routing_key(topic);
-    channel.queue_bind(queue.clone(), exchange, key, QueueBindOptions::default(), FieldTable::default()).await?;
+    let declared = live.within(channel.queue_declare(ShortString::default(), options, arguments)).await?;
+    let (queue, key, options) = (declared.name().clone(), routing_key(topic), QueueBindOptions::default());
+    live.within(channel.queue_bind(queue.clone(), exchange, key, options, FieldTable::default())).await?;
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-    let consumer = channel.basic_consume(queue, ShortString::default(), options, FieldTable::default()).await?;
+    let consuming = channel.basic_consume(queue, ShortString::default(), options, FieldTable::default());
+    let consumer = live.within(consuming).await?;
     Ok((channel, consumer))
 }
 

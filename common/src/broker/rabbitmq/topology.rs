@@ -31,10 +31,10 @@ impl Topology {
         arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         // A channel of its own, since a refusal closes the channel.
-        let mut channel = live.connection.create_channel().await?;
+        let mut channel = live.within(live.connection.create_channel()).await?;
         for queue in queues {
             let name = self.names.queue(queue);
-            match channel.queue_declare(name.clone(), options, arguments.clone()).await {
+            match live.within(channel.queue_declare(name.clone(), options, arguments.clone())).await {
                 Ok(_) => {}
                 Err(error) if is_mismatch(&error) => {
                     tracing::warn!(
@@ -43,19 +43,20 @@ impl Topology {
                         "this queue exists, but not as broker.queue_type = \"{kind}\" would make it; it is used as it \
                          is. To change it, delete it: it is declared anew, and no job is lost with it"
                     );
-                    channel = live.connection.create_channel().await?;
+                    channel = live.within(live.connection.create_channel()).await?;
                 }
                 Err(error) => return Err(error),
             }
         }
-        channel.close(200, "declared".into()).await
+        live.within(channel.close(200, "declared".into())).await
     }
 
     /// Makes sure that the exchange of signals exists.
-    pub(super) async fn declare_signals(&self, channel: &Channel) -> Result<ShortString, lapin::Error> {
+    pub(super) async fn declare_signals(&self, live: &Live, channel: &Channel) -> Result<ShortString, lapin::Error> {
         let name = self.names.signals();
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        channel.exchange_declare(name.clone(), ExchangeKind::Direct, options, FieldTable::default()).await?;
+        let kind = ExchangeKind::Direct;
+        live.within(channel.exchange_declare(name.clone(), kind, options, FieldTable::default())).await?;
         Ok(name)
     }
 }
