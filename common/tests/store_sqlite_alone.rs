@@ -87,7 +87,7 @@ async fn what_ran_when_the_process_died_is_reaped_by_the_next() {
     let lease = running(&store).await;
     drop((session, store));
     let store = open(&folder).await;
-    let reaped = store.reap(&ReapPolicy { lease: None }).await.expect("reaped");
+    let reaped = store.reap(&ReapPolicy { lease: Duration::ZERO, judge: None }).await.expect("reaped");
     assert_eq!(reaped.requeued.iter().map(|dispatch| dispatch.pointer.id).collect::<Vec<_>>(), [lease.job]);
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use offload_common::files::Files;
@@ -43,6 +44,8 @@ pub(crate) struct Engine {
     pub(crate) promote: Arc<Notify>,
     /// Wakes the stealer: a stolen run has ended, and where it came from there may be more.
     pub(crate) steal: Arc<Notify>,
+    /// Rows that lost a worker wait for whoever has room: the stealer is to take some.
+    pub(crate) rescue: AtomicBool,
     /// Wakes the reaper: a worker may be gone.
     pub(crate) reap: Arc<Notify>,
 }

@@ -10,7 +10,7 @@ use offload_common::store::{Beat, Claimed, Session, Store, WorkerInfo};
 use offload_common::{clock, failpoint};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Interval, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
@@ -20,8 +20,12 @@ use crate::strays::Strays;
 
 // The longest pause between two tries to join.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-// A claim or the end of the membership that takes longer counts as failed; beats must not wait behind it.
+// A probe, a claim or the end of the membership that takes longer counts as failed; beats must not wait behind it.
 const PATIENCE: Duration = Duration::from_secs(2);
+// Between two probes: much less than the time after which others take a process for dead that the database sees nothing of.
+const PROBE: Duration = Duration::from_millis(300);
+// The least pause between two looks for runs to claim.
+const SHORTEST_TURN: Duration = Duration::from_millis(5);
 
 /// What the heartbeat works with.
 pub(crate) struct Heartbeat {
@@ -98,26 +102,37 @@ impl Heartbeat {
     async fn live(&self, session: &mut dyn Session, stop: &CancellationToken) -> Over {
         let mut pulse = Pulse::new(self.period, self.lease, clock::instant());
         let mut strays = Strays::default();
+        let (mut probes, mut claims) = (every(PROBE), every((self.lazy_claim / 4).max(SHORTEST_TURN)));
         self.stand(session, &pulse);
         loop {
-            tokio::select! {
+            let over = tokio::select! {
                 () = stop.cancelled() => return Over::Stopping,
-                () = tokio::time::sleep_until(pulse.next().into()) => {
-                    if let Some(over) = self.beat(session, &mut pulse, &mut strays).await {
-                        return over;
-                    }
+                () = tokio::time::sleep_until(pulse.next().into()) => self.beat(session, &mut pulse, &mut strays).await,
+                () = self.engine.runs.doubted() => self.beat(session, &mut pulse, &mut strays).await,
+                _ = probes.tick() => {
+                    self.probe(session, &mut pulse).await;
+                    None
                 }
-                () = self.engine.runs.doubted() => {
-                    if let Some(over) = self.beat(session, &mut pulse, &mut strays).await {
-                        return over;
-                    }
-                }
-                () = self.claim_turn() => {
-                    if let Some(over) = self.claim(session).await {
-                        return over;
-                    }
-                }
+                _ = claims.tick() => self.claim(session).await,
+                () = self.engine.runs.claim_wanted() => self.claim(session).await,
+            };
+            if let Some(over) = over {
+                return over;
             }
+        }
+    }
+
+    /// Makes sure that the database sees this process. Where it did not, it is to beat at once: if others took it for dead,
+    /// that is better known soon.
+    async fn probe(&self, session: &mut dyn Session, pulse: &mut Pulse) {
+        match timeout(PATIENCE, session.probe()).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => {
+                tracing::info!("the connection to the database was lost, and is made again");
+                pulse.hurry(clock::instant());
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "no connection to the database"),
+            Err(_) => tracing::debug!("no connection to the database in time"),
         }
     }
 
@@ -154,14 +169,6 @@ impl Heartbeat {
         self.engine.runs.stand(Standing::Member(membership));
     }
 
-    /// Waits until it is time to look for runs to claim.
-    async fn claim_turn(&self) {
-        tokio::select! {
-            () = tokio::time::sleep(self.lazy_claim / 4) => {}
-            () = self.engine.runs.claim_wanted() => {}
-        }
-    }
-
     /// Claims the runs that want it or have lasted long enough. One without an answer is tried again at the next turn.
     async fn claim(&self, session: &mut dyn Session) -> Option<Over> {
         let now = clock::instant();
@@ -189,4 +196,11 @@ impl Heartbeat {
         }
         None
     }
+}
+
+/// Ticks in this rhythm, and never twice in a row for having been late.
+fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }

@@ -35,6 +35,11 @@ impl Pulse {
         self.steady_since = self.steady_since.or(Some(began));
     }
 
+    /// A beat is wanted at once.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        self.next = self.next.min(now);
+    }
+
     /// A beat failed by `now`: the next one comes soon.
     pub(crate) fn failed(&mut self, now: Instant) {
         self.steady_since = None;
@@ -80,6 +85,14 @@ mod tests {
         pulse.succeeded(start + s(16));
         assert!(!pulse.is_out_of_touch(start + s(29)));
         assert_eq!((pulse.next(), pulse.steady_since()), (start + s(21), Some(start + s(16))));
+    }
+
+    #[test]
+    fn a_beat_that_is_wanted_is_due() {
+        let start = clock::instant();
+        let mut pulse = Pulse::new(s(5), s(21), start);
+        pulse.hurry(start + s(1));
+        assert_eq!((pulse.next(), pulse.steady_since()), (start + s(1), Some(start)));
     }
 
     #[test]

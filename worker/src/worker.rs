@@ -1,6 +1,7 @@
 //! The worker: its parts put together, its start, and its end.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use offload_common::broker::{Broker, Consumer, Signal, Topic};
@@ -114,6 +115,7 @@ impl Worker {
             ack_after: Duration::from_secs_f64(parts.config.ack_after_seconds),
             promote: Arc::new(Notify::new()),
             steal: Arc::new(Notify::new()),
+            rescue: AtomicBool::new(false),
             reap: Arc::new(Notify::new()),
         };
         let inbox = Arc::new(Inbox::new(prefetch(&parts.config).into(), clock::instant()));

@@ -79,8 +79,10 @@ pub struct Steal {
     pub queues: Vec<String>,
     /// Only these kinds.
     pub kinds: Vec<String>,
-    /// Only rows that have been queued for longer than this.
-    pub older_than: Duration,
+    /// Only rows that have been queued for longer than this; `None`: only those that lost a worker.
+    pub older_than: Option<Duration>,
+    /// Rows that lost a worker need to have been queued for longer than this only.
+    pub lost_older_than: Duration,
     /// Whether a suspect may be among them ([`Candidate::is_suspect`]); at most one is. A process runs one at a time.
     pub suspects: bool,
     /// At most this many.

@@ -27,7 +27,7 @@ pub use fleet::{Beat, RegisteredKind, Steal, Worker, WorkerInfo};
 pub use intake::{Accepted, Cancelled, Dispatch, IdempotencyKey, JobFilter, LaneDepth, Pointer};
 pub use runs::{Candidate, Claim, Claimed, Finish, Finished, Report, ReportedLine};
 pub use tables::{Column, ColumnType, TableName};
-pub use upkeep::{FileRecord, Pruned, ReapPolicy, Reaped, Retention};
+pub use upkeep::{FileRecord, Judge, Pruned, ReapPolicy, Reaped, Retention};
 
 use crate::job::{Epoch, FileId, Job, JobId, Lease, LogLine, NewJob, WorkerId};
 
@@ -81,6 +81,10 @@ pub trait Transaction: Send {
 pub trait Session: Send {
     /// The id that this membership goes by.
     fn worker(&self) -> WorkerId;
+
+    /// Makes sure that the store still sees this process, without a write; cheap enough for several times a second.
+    /// `false` where it did not and does again: it is time for a beat, since others may have taken this worker for dead.
+    async fn probe(&mut self) -> Result<bool>;
 
     /// Says: still here.
     async fn beat(&mut self) -> Result<Beat>;
@@ -181,8 +185,8 @@ pub trait Store: Send + Sync + 'static {
     /// Answers each as it reads after its claim. Who is no member gets nothing, as with [`Store::claim`].
     async fn steal(&self, steal: &Steal) -> Result<Vec<(Candidate, Lease)>>;
 
-    /// Marks workers without a beat as reaped, and takes every running row whose worker is reaped or unknown through
-    /// [`crate::job::transition::Event::Lose`].
+    /// Marks workers that are gone as reaped, and takes every running row whose worker is reaped, has left or is unknown
+    /// through [`crate::job::transition::Event::Lose`]. A row that somebody holds locked is left to a later call.
     async fn reap(&self, policy: &ReapPolicy) -> Result<Reaped>;
 
     /// Removes what is past its retention, and prepares room for the days to come.

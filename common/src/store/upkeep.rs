@@ -27,10 +27,21 @@ pub struct FileRecord {
 /// When a worker counts as lost.
 #[derive(Clone, Copy, Debug)]
 pub struct ReapPolicy {
-    /// No beat for this long, or any other proof that it is gone. `None` while the caller cannot judge others (its own
-    /// beats failed a moment ago, so theirs may have too): then no worker is newly marked, and only the rows of workers
+    /// Without a beat for this long it does. Where the store sees a process die, it does as soon as that is certain.
+    pub lease: Duration,
+    /// Who says so. `None` while the caller is no member: then no worker is newly marked, and only the rows of workers
     /// that are marked, left or unknown are taken.
-    pub lease: Option<Duration>,
+    pub judge: Option<Judge>,
+}
+
+/// A worker that judges others. What cuts everybody off (a database that restarts, say) has cut it off as well: it knows
+/// by itself how much the others' absence tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge {
+    /// Its membership.
+    pub worker: WorkerId,
+    /// Whether its own beats succeeded throughout the last lease. Else the silence of others tells nothing.
+    pub steady: bool,
 }
 
 /// What reaping did.
@@ -42,6 +53,11 @@ pub struct Reaped {
     pub requeued: Vec<Dispatch>,
     /// Jobs that came to an end.
     pub ended: Vec<JobId>,
+    /// Something is about to be certain: look again soon.
+    pub suspicion: bool,
+    /// Rows that lost a worker have been `queued` again for a moment, and nobody has started them: whoever has room for
+    /// them is to steal them.
+    pub waiting: bool,
 }
 
 /// How long things are kept.

@@ -178,11 +178,12 @@ async fn without_a_schema_every_method_says_what_to_run() {
         worker,
         queues: vec!["default".into()],
         kinds: vec!["k".into()],
-        older_than: Duration::ZERO,
+        older_than: Some(Duration::ZERO),
+        lost_older_than: Duration::ZERO,
         suspects: true,
         limit: 1,
     };
-    let reap = offload_common::store::ReapPolicy { lease: Some(Duration::from_secs(20)) };
+    let reap = offload_common::store::ReapPolicy { lease: Duration::from_secs(20), judge: None };
     let keep = Retention { jobs: Duration::ZERO, files: Duration::ZERO, idempotency_keys: Duration::ZERO };
     let filter = JobFilter { ..factory::filter() };
     let answers = [

@@ -14,11 +14,13 @@ macro_rules! lose_the_reply {
         run(&mut holder, "BEGIN; SELECT FROM offload.jobs FOR UPDATE").await;
         let call = tokio::spawn($call);
         until(&mut $beside, WAITING, 1).await;
-        $proxy.disconnect();
-        let lost = call.await.expect("joined");
-        assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
+        $proxy.stall();
         run(&mut holder, "ROLLBACK").await;
         until(&mut $beside, $done, 1).await;
+        $proxy.disconnect();
+        $proxy.restore();
+        let lost = call.await.expect("joined");
+        assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
     }};
 }
 

@@ -1,6 +1,7 @@
 //! The stealer: takes from the database what the broker lost, or cannot bring.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +12,9 @@ use super::Reconcile;
 use crate::delivery::Inbox;
 use crate::engine::{Engine, Place};
 use crate::run::{Run, Standing};
+
+// What lost a worker, and is queued for longer, waits for a message in vain: it is taken whatever else the broker brings.
+const LOST_LONG_ENOUGH: Duration = Duration::from_millis(500);
 
 /// Steals.
 pub(crate) struct Stealer {
@@ -30,7 +34,11 @@ impl Reconcile for Stealer {
     async fn run_once(&self) -> store::Result<Duration> {
         let rest = self.patience / 2;
         let engine = &self.engine;
-        let Some(older_than) = self.inbox.lost_after(self.patience) else { return Ok(rest) };
+        let older_than = self.inbox.lost_after(self.patience);
+        let rescue = engine.rescue.swap(false, Ordering::Relaxed);
+        if older_than.is_none() && !rescue {
+            return Ok(rest);
+        }
         let Standing::Member(membership) = engine.runs.standing() else { return Ok(rest) };
         // What is stolen is claimed as it starts: its slots are held before it is looked for.
         let mut suspect = engine.suspects.clone().try_acquire_owned().ok();
@@ -45,6 +53,7 @@ impl Reconcile for Stealer {
             queues: self.queues.clone(),
             kinds: engine.kinds.keys().cloned().collect(),
             older_than,
+            lost_older_than: older_than.map_or(LOST_LONG_ENOUGH, |age| age.min(LOST_LONG_ENOUGH)),
             suspects: suspect.is_some(),
             limit: u32::try_from(slots.len()).unwrap_or(u32::MAX),
         };

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use offload_common::job::State;
+use offload_common::job::{State, WorkerId};
 use offload_common::kind::Effects;
-use offload_common::store::ReapPolicy;
+use offload_common::store::{Judge, ReapPolicy};
 use offload_common::testing::eventually;
 
 use crate::engine::support::faulty::{Faults, Faulty};
@@ -54,7 +54,9 @@ async fn what_is_delivered_to_a_worker_that_is_no_member_is_given_back() {
         let worker = bench.worker(&[gate.kind(effects)]);
         worker.ready().await;
         let former = worker.probes.readiness().worker;
-        let reaped = bench.store.reap(&ReapPolicy { lease: Some(Duration::ZERO) }).await.expect("reaped");
+        let judge = Some(Judge { worker: WorkerId::new(), steady: true });
+        let policy = ReapPolicy { lease: Duration::ZERO, judge };
+        let reaped = bench.store.reap(&policy).await.expect("reaped");
         assert_eq!(reaped.workers.first().map(ToString::to_string), former);
         let id = bench.submit(job()).await;
         if effects == Effects::Repeatable {
@@ -70,6 +72,22 @@ async fn what_is_delivered_to_a_worker_that_is_no_member_is_given_back() {
         worker.drain().await;
         assert!(gate.is_quiet().await);
     }
+}
+
+/// Others may have taken it for dead, and its next beat is far off: it finds out at once.
+#[tokio::test]
+async fn a_worker_that_lost_its_connection_beats() {
+    let (mut bench, faults, faulty) = bench().await;
+    bench.config.heartbeat_seconds = 3600.0;
+    let worker = bench.worker_on(Arc::new(faulty), &[Gate::new().kind(Effects::Unsafe)]);
+    worker.ready().await;
+    let former = worker.probes.readiness().worker;
+    faults.fencings.store(1, Ordering::SeqCst);
+    faults.connections_lost.store(1, Ordering::SeqCst);
+    eventually("another membership", async || {
+        worker.probes.readiness().worker.filter(|id| Some(id) != former.as_ref())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Jobs that lost workers before: suspects one at a time, in nobody's way.
 
+use std::time::Duration;
+
 use offload_common::job::{JobId, Nonce, State};
 use offload_common::kind::Effects;
 use offload_common::store::{Claim, ReapPolicy};
@@ -15,13 +17,14 @@ async fn lost(bench: &Bench, count: usize, times: u32) -> Vec<JobId> {
     }
     let ids = pointers.iter().map(|pointer| pointer.id).collect();
     for _ in 0..times {
-        let taken_back = bench.store.reap(&ReapPolicy { lease: None }).await.expect("reaped").requeued;
+        let taken_back =
+            bench.store.reap(&ReapPolicy { lease: Duration::ZERO, judge: None }).await.expect("reaped").requeued;
         if !taken_back.is_empty() {
             pointers = taken_back.into_iter().map(|dispatch| dispatch.pointer).collect();
         }
         let session = bench.store.join(&factory::worker(&[])).await.expect("joined");
         for pointer in &pointers {
-            let (nonce, running_for) = (Nonce::new(), std::time::Duration::ZERO);
+            let (nonce, running_for) = (Nonce::new(), Duration::ZERO);
             let claim = Claim { job: pointer.id, epoch: pointer.epoch, nonce, running_for };
             assert!(bench.store.claim(session.worker(), &[claim]).await.expect("claimed")[0].lease().is_some());
         }
@@ -41,6 +44,25 @@ async fn a_first_loss_is_no_suspicion() {
         assert!(unlucky.contains(&gate.started().await.0));
     }
     unlucky.iter().for_each(|_| gate.let_through(1));
+    for id in &unlucky {
+        bench.reaches(*id, State::Succeeded).await;
+    }
+}
+
+/// Their messages wait where there is no room, or were lost; and the broker brings other jobs all the time.
+#[tokio::test]
+async fn jobs_that_lost_their_worker_are_taken_by_whoever_has_room() {
+    let mut bench = Bench::new().await;
+    bench.config.steal_after_seconds = 3600.0;
+    let never_lost = bench.accept(job()).await.expect("queued").pointer.id;
+    let unlucky = lost(&bench, 6, 1).await;
+    let gate = Gate::new();
+    let _worker = bench.worker(&[gate.kind(Effects::Unsafe)]);
+    for _ in &unlucky {
+        assert!(unlucky.contains(&gate.started().await.0));
+    }
+    assert_eq!(bench.read(never_lost).await.state, State::Queued);
+    gate.let_through(unlucky.len());
     for id in &unlucky {
         bench.reaches(*id, State::Succeeded).await;
     }

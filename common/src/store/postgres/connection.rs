@@ -28,13 +28,15 @@ const NAME_BYTES: usize = 63;
 const SUFFIX_BYTES: usize = "/session".len();
 
 /// Settings of every connection, whatever the server's or the role's own defaults are.
-const SETTINGS: [(&str, &str); 11] = [
+const SETTINGS: [(&str, &str); 12] = [
     ("synchronous_commit", "on"),
     ("default_transaction_isolation", "read committed"),
     ("idle_in_transaction_session_timeout", "60s"),
     ("tcp_keepalives_idle", "10"),
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "3"),
+    // A statement of a process that died ends with it, and so does what it holds locked.
+    ("client_connection_check_interval", "500ms"),
     // Each statement here has one good plan: a nested loop over an index, which prunes partitions as it runs. Planned
     // anew for each call it costs more than it reads; planned by statistics of a queue that was empty a minute ago it
     // may be a scan of the whole table.
@@ -197,6 +199,13 @@ impl Line {
         };
         let copied = within(call.patience, copying).await;
         call.end(copied)
+    }
+
+    /// Asks for nothing but an answer.
+    pub(super) async fn ping(&mut self) -> Result<()> {
+        let call = self.call(Origin::Offload)?;
+        let pong = within(call.patience, call.connection.ping()).await;
+        call.end(pong)
     }
 
     /// Opens a transaction with `begin`, which may set more.

@@ -104,7 +104,8 @@ WITH RECURSIVE ",
 SELECT ceil(extract(epoch FROM min(run_at) - statement_timestamp()) * 1000000)::bigint AS microseconds FROM sources"
 );
 
-/// At most one suspect, then what lost its worker once, then the oldest of the lanes. Claimed as they are taken.
+/// At most one suspect, then what lost its worker once, then the oldest of the lanes (none, where `$4` is null). Claimed as
+/// they are taken.
 pub(super) const STEAL: &str = concat!(
     "-- offload: steal
 WITH member AS MATERIALIZED (
@@ -114,12 +115,12 @@ WITH member AS MATERIALIZED (
 ), suspect AS MATERIALIZED (
     SELECT j.id, j.queued_at FROM offload.jobs j
     WHERE $7 AND (SELECT lives FROM member) AND j.state = 'queued' AND j.losses >= 2 AND j.queue = ANY ($2) AND j.kind = ANY ($3)
-      AND j.queued_at <= statement_timestamp() - $4 * interval '1 microsecond'
+      AND j.queued_at <= statement_timestamp() - $8 * interval '1 microsecond'
     ORDER BY j.queued_at LIMIT least($5, 1) FOR UPDATE SKIP LOCKED
 ), lost AS MATERIALIZED (
     SELECT j.id, j.queued_at FROM offload.jobs j
     WHERE (SELECT lives FROM member) AND j.state = 'queued' AND j.losses = 1 AND j.queue = ANY ($2) AND j.kind = ANY ($3)
-      AND j.queued_at <= statement_timestamp() - $4 * interval '1 microsecond'
+      AND j.queued_at <= statement_timestamp() - $8 * interval '1 microsecond'
     ORDER BY j.queued_at LIMIT $5 FOR UPDATE SKIP LOCKED
 ), others AS MATERIALIZED (
     SELECT o.id, o.queued_at FROM (SELECT DISTINCT unnest($2::text[]) AS queue) q
@@ -195,10 +196,11 @@ pub(super) async fn steal(line: &mut Line, steal: &Steal) -> Result<Vec<(Candida
         .bind(steal.worker.0)
         .bind(steal.queues.clone())
         .bind(steal.kinds.clone())
-        .bind(microseconds(steal.older_than))
+        .bind(steal.older_than.map(microseconds))
         .bind(i64::from(steal.limit))
         .bind(nonces)
-        .bind(steal.suspects);
+        .bind(steal.suspects)
+        .bind(microseconds(steal.lost_older_than));
     let rows = line.rows(statement).await?;
     // They are claimed, so one that cannot be read must not take the leases of the others with it.
     let read = |row: &PgRow| {

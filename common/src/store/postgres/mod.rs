@@ -15,6 +15,7 @@ mod finish;
 mod intake;
 mod lanes;
 mod ledger;
+mod liveness;
 mod migrate;
 mod partitions;
 mod pool;
@@ -49,7 +50,7 @@ use pool::{Connections, Held, Purpose};
 /// A PostgreSQL database.
 pub struct PostgresStore {
     connections: Arc<Connections>,
-    sightings: reap::Sightings,
+    watch: liveness::Watch,
     last_finishes: prune::LastFinishes,
 }
 
@@ -63,7 +64,7 @@ impl PostgresStore {
         let connector = Connector::new(config, url, instance)?;
         Ok(Self {
             connections: Connections::new(connector, config.max_connections),
-            sightings: reap::Sightings::default(),
+            watch: liveness::Watch::default(),
             last_finishes: prune::LastFinishes::default(),
         })
     }
@@ -189,17 +190,8 @@ impl Store for PostgresStore {
     }
 
     async fn reap(&self, policy: &ReapPolicy) -> Result<Reaped> {
-        let mut held = self.patient().await?;
-        let gone = match policy.lease {
-            Some(lease) => reap::mark(&mut held, &self.sightings, lease).await?,
-            None => reap::Gone::default(),
-        };
-        // First, since a row that they hold locked could not be taken back.
-        if let Err(error) = reap::terminate(&mut held, &gone, self.connections.connector().instance()).await {
-            tracing::debug!(%error, "the connections of lost workers could not be closed; they end by themselves");
-            held = self.patient().await?;
-        }
-        Ok(Reaped { workers: gone.workers, ..reap::take_back(&mut held).await? })
+        let own = self.connections.connector().instance();
+        reap::reap(&mut *self.patient().await?, own, &self.watch, policy).await
     }
 
     async fn prune(&self, retention: &Retention) -> Result<Pruned> {
@@ -248,6 +240,9 @@ mod tests {
         lanes::STEAL,
         lanes::TAKE_TURNS,
         ledger::COLUMN_TYPE,
+        liveness::LOOK,
+        liveness::MARK,
+        liveness::TERMINATE,
         migrate::VERSION,
         partitions::DAYS,
         prune::DELETE_FILES,
@@ -259,10 +254,7 @@ mod tests {
         reads::FINISHED,
         reads::JOB,
         reads::STATE,
-        reap::MARK,
         reap::ORPHANS,
-        reap::SUSPECTS,
-        reap::TERMINATE,
         reports::LOGS,
         reports::REPORT,
         runs::CLAIM,

@@ -56,7 +56,7 @@ pub(super) struct PostgresSession {
 
 struct SessionLine {
     line: Line,
-    /// A former connection of ours may still hold the lock for a moment; then it is taken with a later beat.
+    /// A former connection of ours may still hold the lock for a moment; then it is taken with a later call.
     locked: bool,
 }
 
@@ -91,7 +91,7 @@ pub(super) async fn join(connector: &Connector, info: &WorkerInfo) -> Result<Pos
     Ok(PostgresSession { worker, key, connector, line: Some(line) })
 }
 
-fn no_answer() -> Error {
+pub(super) fn no_answer() -> Error {
     Error::Corrupt("a statement that always answers a row answered none".into())
 }
 
@@ -133,6 +133,18 @@ impl PostgresSession {
 impl Session for PostgresSession {
     fn worker(&self) -> WorkerId {
         self.worker
+    }
+
+    async fn probe(&mut self) -> Result<bool> {
+        if let Some(mut line) = self.line.take()
+            && line.line.ping().await.is_ok()
+            && line.lock(self.key).await.is_ok()
+        {
+            self.line = Some(line);
+            return Ok(true);
+        }
+        self.line = Some(self.take().await?);
+        Ok(false)
     }
 
     async fn beat(&mut self) -> Result<Beat> {

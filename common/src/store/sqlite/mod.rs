@@ -170,7 +170,7 @@ impl Store for SqliteStore {
     }
 
     async fn reap(&self, policy: &ReapPolicy) -> Result<Reaped> {
-        Ok(upkeep::reap(&self.writer, &self.fleet, policy).await?)
+        Ok(upkeep::reap(&self.writer, &self.readers, &self.fleet, policy).await?)
     }
 
     async fn prune(&self, retention: &Retention) -> Result<Pruned> {

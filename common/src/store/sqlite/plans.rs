@@ -34,6 +34,7 @@ async fn no_statement_that_runs_all_the_time_looks_at_every_job() {
         session::TO_CANCEL,
         upkeep::COUNT_QUEUED,
         upkeep::DUE,
+        upkeep::LOOK,
         upkeep::ORPHANS,
         upkeep::PROMOTE,
         upkeep::STEAL,

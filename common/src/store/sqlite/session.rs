@@ -57,6 +57,11 @@ impl store::Session for Session {
         self.worker
     }
 
+    /// The process sees itself.
+    async fn probe(&mut self) -> store::Result<bool> {
+        Ok(true)
+    }
+
     async fn beat(&mut self) -> store::Result<Beat> {
         if !self.fleet.beat(self.worker) {
             return Ok(Beat::Fenced);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection, SqlitePool};
 
 use super::error::Result;
 use super::fleet::Fleet;
@@ -18,6 +18,9 @@ use crate::job::transition::{Decision, Event, Snapshot, decide};
 use crate::job::{Epoch, Lane, Lease, Nonce, State};
 use crate::retry::RetryPolicy;
 use crate::store::{Candidate, Claim, Dispatch, Pointer, ReapPolicy, Reaped, Steal};
+
+/// A job that lost its worker and is queued for longer waits in vain.
+const A_MOMENT: Duration = Duration::from_millis(500);
 
 pub(super) const COUNT_QUEUED: &str = "-- how many jobs each lane holds
 SELECT queue, priority, (SELECT count(*) FROM (SELECT 1 FROM offload_jobs AS j
@@ -58,6 +61,13 @@ ORDER BY queued_at, id"
 pub(super) const STEAL_SUSPECT: &str = steal!("losses > 0 AND losses >= 2");
 pub(super) const STEAL_LOST: &str = steal!("losses > 0 AND losses = 1");
 pub(super) const STEAL: &str = steal!("losses = 0");
+
+/// While nothing is the matter, reaping does not write.
+pub(super) const LOOK: &str = "-- whether jobs lost their workers, or wait again since they did
+SELECT
+    EXISTS (SELECT 1 FROM offload_jobs
+        WHERE state = 'running' AND worker_id NOT IN (SELECT unhex(value) FROM json_each(?1))) AS orphans,
+    EXISTS (SELECT 1 FROM offload_jobs WHERE state = 'queued' AND losses > 0 AND queued_at < ?2) AS waiting";
 
 pub(super) const ORPHANS: &str = "-- find running jobs whose worker is gone
 SELECT id, queue, priority, epoch, attempt, max_attempts, losses, cancel_requested, worker_id, started_at, traceparent
@@ -132,12 +142,19 @@ pub(super) async fn steal(writer: &Writer, fleet: &Fleet, steal: &Steal) -> Resu
         return Ok(Vec::new());
     }
     let now = clock::now();
-    let queued_before = micros(now).saturating_sub(duration_micros(steal.older_than));
+    let before = |age: Duration| micros(now).saturating_sub(duration_micros(age));
+    let (lost, others) = (before(steal.lost_older_than), steal.older_than.map(before));
     let (queues, kinds) = (string_list(&steal.queues), string_list(&steal.kinds));
     let mut stolen = Vec::new();
     // At most one that lost a worker: it may be what kills them.
     let suspects = if steal.suspects { steal.limit.min(1) } else { 0 };
-    for (sql, limit) in [(STEAL_SUSPECT, suspects), (STEAL_LOST, steal.limit), (STEAL, steal.limit)] {
+    let turns = [
+        (STEAL_SUSPECT, Some(lost), suspects),
+        (STEAL_LOST, Some(lost), steal.limit),
+        // Nothing is older than never.
+        (STEAL, others, steal.limit),
+    ];
+    for (sql, queued_before, limit) in turns {
         let room = limit.saturating_sub(u32::try_from(stolen.len()).unwrap_or(u32::MAX));
         let rows = sqlx::query(sql)
             .bind(queued_before)
@@ -161,14 +178,19 @@ pub(super) async fn steal(writer: &Writer, fleet: &Fleet, steal: &Steal) -> Resu
 }
 
 /// See [`crate::store::Store::reap`].
-pub(super) async fn reap(writer: &Writer, fleet: &Fleet, policy: &ReapPolicy) -> Result<Reaped> {
-    let workers = policy.lease.map(|lease| fleet.reap(lease)).unwrap_or_default();
-    let mut reaped = Reaped { workers, ..Reaped::default() };
+pub(super) async fn reap(writer: &Writer, readers: &SqlitePool, fleet: &Fleet, policy: &ReapPolicy) -> Result<Reaped> {
+    let steady = policy.judge.is_some_and(|judge| judge.steady);
+    let workers = if steady { fleet.reap(policy.lease) } else { Vec::new() };
+    let a_moment_ago = micros(clock::now()).saturating_sub(duration_micros(A_MOMENT));
+    let look = sqlx::query(LOOK).bind(alive(fleet)).bind(a_moment_ago).fetch_one(readers).await?;
+    let mut reaped = Reaped { workers, waiting: look.try_get("waiting")?, ..Reaped::default() };
+    if !look.try_get::<bool, _>("orphans")? {
+        return Ok(reaped);
+    }
     let mut turn = writer.turn().await?;
     let now = clock::now();
     // Asked within the turn: whoever joins later cannot have claimed anything yet.
-    let alive = hex_list(fleet.alive().into_iter().map(|worker| worker.0));
-    let orphans = sqlx::query(ORPHANS).bind(alive).fetch_all(turn.connection()).await?;
+    let orphans = sqlx::query(ORPHANS).bind(alive(fleet)).fetch_all(turn.connection()).await?;
     for row in orphans {
         let (id, epoch): (_, Epoch) = (job_id(&row)?, row.try_get("epoch")?);
         let job = Snapshot {
@@ -192,4 +214,9 @@ pub(super) async fn reap(writer: &Writer, fleet: &Fleet, policy: &ReapPolicy) ->
     }
     turn.commit().await?;
     Ok(reaped)
+}
+
+/// The members, as the statements take them.
+fn alive(fleet: &Fleet) -> String {
+    hex_list(fleet.alive().into_iter().map(|worker| worker.0))
 }

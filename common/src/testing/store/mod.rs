@@ -163,6 +163,7 @@ macro_rules! store_conformance {
                 a_reaped_worker_is_fenced
                 silence_is_what_counts
                 who_cannot_judge_marks_nobody
+                what_waits_again_is_told_until_it_starts
                 the_third_loss_ends_a_job
                 a_lost_job_with_one_attempt_fails
                 a_lost_job_that_was_to_be_cancelled_is

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::Database;
 use super::steps::{
-    APPLIED, IMPATIENT, PATIENT, Shared, accept, claim_and_leave, finish, finish_as, join, orphaned, queue,
-    queued_after_losses, read, reap, running, together,
+    APPLIED, IMPATIENT, JUDGE, PATIENT, Shared, accept, claim_and_leave, finish, finish_as, join, orphaned, queue,
+    queued_after_losses, read, reap, running, steal_all, together,
 };
 use crate::job::transition::{Event, Transition, WORKER_LOST};
 use crate::job::{Lease, NewJob, State};
-use crate::store::{Beat, Finish, Finished, ReapPolicy};
+use crate::store::{Beat, Finish, Finished, Judge, ReapPolicy, Steal};
 use crate::testing::eventually;
 use crate::testing::factory::{self, TENANT};
 
@@ -94,7 +94,7 @@ pub async fn silence_is_what_counts(db: &impl Database) {
     let (silent, mut lively) = (join(&store).await, join(&store).await);
     let lost = running(&store, silent.worker(), factory::job()).await;
     let kept = running(&store, lively.worker(), factory::job()).await;
-    let policy = ReapPolicy { lease: Some(Duration::from_secs(2)) };
+    let policy = ReapPolicy { lease: Duration::from_secs(2), ..PATIENT };
     eventually("the silent worker is reaped", async || {
         assert!(matches!(lively.beat().await.expect("beaten"), Beat::Alive { .. }));
         let reaped = store.reap(&policy).await.expect("reaped");
@@ -106,17 +106,34 @@ pub async fn silence_is_what_counts(db: &impl Database) {
     assert_eq!(read(&store, kept.job).await.state, State::Running);
 }
 
-/// A caller that could not beat itself marks nobody, but takes what certainly is nobody's.
+/// A caller that is no member, or could not beat itself, marks nobody, but takes what certainly is nobody's.
 pub async fn who_cannot_judge_marks_nobody(db: &impl Database) {
     let store = db.store();
     let mut silent = join(&store).await;
     let kept = running(&store, silent.worker(), factory::job()).await;
-    let lost = orphaned(&store, factory::job()).await;
-    let reaped = store.reap(&ReapPolicy { lease: None }).await.expect("reaped");
-    assert!(reaped.workers.is_empty());
-    assert_eq!(reaped.requeued.iter().map(|dispatch| dispatch.pointer.id).collect::<Vec<_>>(), [lost.job]);
+    for judge in [None, Some(Judge { steady: false, ..JUDGE })] {
+        let lost = orphaned(&store, factory::job()).await;
+        let reaped = store.reap(&ReapPolicy { judge, ..IMPATIENT }).await.expect("reaped");
+        assert!(reaped.workers.is_empty());
+        assert_eq!(reaped.requeued.iter().map(|dispatch| dispatch.pointer.id).collect::<Vec<_>>(), [lost.job]);
+    }
     assert_eq!(read(&store, kept.job).await.state, State::Running);
     assert!(matches!(silent.beat().await.expect("beaten"), Beat::Alive { .. }));
+}
+
+/// What is queued again is to start at once. Where its message waits for a worker without room, others are told of it.
+pub async fn what_waits_again_is_told_until_it_starts(db: &impl Database) {
+    let store = db.store();
+    let session = join(&store).await;
+    queue(&store, factory::job()).await;
+    let pointer = queued_after_losses(&store, 1).await;
+    assert!(!reap(&store).await.waiting, "its message is on its way");
+    let waiting = async || reap(&store).await.waiting.then_some(());
+    eventually("it is told", waiting).await;
+    let rescue = Steal { older_than: None, ..steal_all(session.worker()) };
+    let stolen = store.steal(&rescue).await.expect("stolen");
+    assert_eq!(stolen.iter().map(|(job, _)| job.id).collect::<Vec<_>>(), [pointer.id], "and nothing else");
+    assert!(!reap(&store).await.waiting);
 }
 
 pub async fn the_third_loss_ends_a_job(db: &impl Database) {

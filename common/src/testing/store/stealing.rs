@@ -38,7 +38,7 @@ pub async fn only_what_fits_is_stolen(db: &impl Database) {
     queue(&store, NewJob { lane: factory::lane("elsewhere"), ..factory::job() }).await;
     queue(&store, NewJob { kind: "nobody.runs".to_owned(), ..factory::job() }).await;
     accept(&store, NewJob { admit: false, ..factory::job() }).await;
-    let patient = Steal { older_than: Duration::from_secs(3600), ..all.clone() };
+    let patient = Steal { older_than: Some(Duration::from_secs(3600)), ..all.clone() };
     assert!(store.steal(&patient).await.expect("stolen").is_empty(), "all are younger");
     let nothing = [
         Steal { queues: Vec::new(), ..all.clone() },

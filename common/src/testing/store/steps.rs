@@ -9,7 +9,9 @@ use crate::audit::{self, Outcome, Plan};
 use crate::job::transition::{Decision, Event, Failure, Retry, Snapshot, Transition, decide};
 use crate::job::{Job, JobId, Lease, NewJob, Nonce, WorkerId};
 use crate::retry::RetryPolicy;
-use crate::store::{Accepted, Claim, Finish, Finished, Pointer, ReapPolicy, Reaped, Retention, Session, Steal, Store};
+use crate::store::{
+    Accepted, Claim, Finish, Finished, Judge, Pointer, ReapPolicy, Reaped, Retention, Session, Steal, Store,
+};
 use crate::testing::eventually;
 use crate::testing::factory::{self, TENANT};
 
@@ -20,10 +22,13 @@ pub(super) type Shared = Arc<dyn Store>;
 pub(super) const APPLIED: Finished = Finished::Applied(None);
 
 /// Nobody is lost by silence.
-pub(super) const PATIENT: ReapPolicy = ReapPolicy { lease: Some(Duration::from_secs(3600)) };
+pub(super) const PATIENT: ReapPolicy = ReapPolicy { lease: Duration::from_secs(3600), judge: Some(JUDGE) };
 
 /// Everybody is lost, having been silent for no time at all.
-pub(super) const IMPATIENT: ReapPolicy = ReapPolicy { lease: Some(Duration::ZERO) };
+pub(super) const IMPATIENT: ReapPolicy = ReapPolicy { lease: Duration::ZERO, judge: Some(JUDGE) };
+
+/// Beside the fleet, and steady.
+pub(super) const JUDGE: Judge = Judge { worker: WorkerId(uuid::Uuid::nil()), steady: true };
 
 /// Nothing is kept.
 pub(super) const KEEP_NOTHING: Retention =
@@ -135,7 +140,8 @@ pub(super) fn steal_all(worker: WorkerId) -> Steal {
         worker,
         queues: vec!["default".to_owned()],
         kinds: vec![factory::KIND.to_owned()],
-        older_than: Duration::ZERO,
+        older_than: Some(Duration::ZERO),
+        lost_older_than: Duration::ZERO,
         suspects: true,
         limit: 1000,
     }

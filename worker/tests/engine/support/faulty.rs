@@ -33,6 +33,8 @@ pub(crate) struct Faults {
     pub(crate) steals_unheard: AtomicUsize,
     /// So many beats say that the worker was taken for dead.
     pub(crate) fencings: AtomicUsize,
+    /// So many probes say that the connection was lost, and is made again.
+    pub(crate) connections_lost: AtomicUsize,
     /// So many beats are not answered.
     pub(crate) beats_away: AtomicUsize,
     /// What is done to finishes that carry the result `"poison"`.
@@ -105,6 +107,10 @@ fn away() -> Error {
 impl Session for FaultySession {
     fn worker(&self) -> WorkerId {
         self.session.worker()
+    }
+
+    async fn probe(&mut self) -> Result<bool> {
+        Ok(self.session.probe().await? && !Faults::strikes(&self.faults.connections_lost))
     }
 
     async fn beat(&mut self) -> Result<Beat> {
