@@ -9,6 +9,7 @@ mod load;
 mod plan;
 mod quiet;
 pub(crate) mod report;
+mod verify;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -54,8 +55,11 @@ pub(crate) struct Outcome {
 /// Runs what a seed says.
 pub(crate) async fn run(seed: u64) -> Outcome {
     let plan = Plan::new(seed);
-    let fleet = start(&plan).await;
     let journal = Arc::new(Journal::new(Timeline::start()));
+    let site = Site::take().await;
+    journal.mark("the servers are up");
+    let fleet = start(&plan, site).await;
+    journal.mark("the processes listen");
     let load = Load::new(&fleet, journal.clone(), seed);
     let world = World { fleet, journal, load };
     let watched = CancellationToken::new();
@@ -63,6 +67,7 @@ pub(crate) async fn run(seed: u64) -> Outcome {
     tokio::select! {
         () = world.guard("the run", world.live(&plan)) => {}
         () = world.guard("the supervisor", world.supervise()) => {}
+        () = world.guard("the auditor", world.keep_verifying()) => {}
     }
     watched.cancel();
     watching.await.expect("it does not panic");
@@ -70,7 +75,7 @@ pub(crate) async fn run(seed: u64) -> Outcome {
     end(world, plan, audited, intake).await
 }
 
-async fn start(plan: &Plan) -> Fleet {
+async fn start(plan: &Plan, site: Site) -> Fleet {
     let settings = &plan.settings;
     let mut builder = FleetBuilder::new(APIS, WORKERS)
         .with("OFFLOAD_WORKER__SLOTS", settings.slots)
@@ -82,7 +87,7 @@ async fn start(plan: &Plan) -> Fleet {
     if settings.short_times {
         builder = builder.short_times();
     }
-    builder.start(Site::take().await).await
+    builder.start(site).await
 }
 
 impl World {
@@ -111,6 +116,7 @@ impl World {
         self.journal.mark("every job is final");
         self.all_quiet(footprint).await;
         self.journal.mark("all is quiet");
+        self.verify_at_the_end().await;
     }
 
     /// Does some work; a panic in it is a finding.

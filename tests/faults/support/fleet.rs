@@ -1,8 +1,10 @@
 //! A whole Offload of one run: api and worker processes, each behind proxies of its own to PostgreSQL and RabbitMQ.
 
 use std::path::Path;
+use std::process::Output;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use offload_common::testing::Proxy;
 use reqwest::Url;
 use tempfile::TempDir;
@@ -68,20 +70,19 @@ impl FleetBuilder {
         let direct = [&common[..], &[("DATABASE_URL".to_owned(), database_url.clone())]].concat();
         migrate(folder.path(), &direct).await;
 
-        let mut nodes = Vec::new();
-        for (role, count) in [(Role::Api, apis), (Role::Worker, workers)] {
-            for number in 1..=count {
-                let (database, broker) = (Proxy::start(database).await, Proxy::start(broker).await);
-                let environment =
-                    [("DATABASE_URL", through(&database_url, &database)), ("AMQP_URL", through(&broker_url, &broker))];
-                let environment = environment.map(|(name, value)| (name.to_owned(), value));
-                let environment = [&common[..], &environment].concat();
-                let node = Node::new(role, number, folder.path(), environment, database, broker);
-                node.life().await.start(&[]).await;
-                nodes.push(Arc::new(node));
-            }
-        }
-        Fleet { nodes, apis, name, database_url, site, folder }
+        let places =
+            (1..=apis).map(|number| (Role::Api, number)).chain((1..=workers).map(|number| (Role::Worker, number)));
+        let start = async |(role, number)| {
+            let (database, broker) = (Proxy::start(database).await, Proxy::start(broker).await);
+            let mut environment = common.clone();
+            environment.push(("DATABASE_URL".to_owned(), through(&database_url, &database)));
+            environment.push(("AMQP_URL".to_owned(), through(&broker_url, &broker)));
+            let node = Node::new(role, number, folder.path(), environment, database, broker);
+            node.life().await.start(&[]).await;
+            Arc::new(node)
+        };
+        let nodes = join_all(places.map(start)).await;
+        Fleet { nodes, apis, name, database_url, site, environment: direct, folder }
     }
 }
 
@@ -106,6 +107,7 @@ pub(crate) struct Fleet {
     /// Where its database is, without any proxy.
     pub(crate) database_url: String,
     pub(crate) site: Site,
+    environment: Vec<(String, String)>,
     folder: TempDir,
 }
 
@@ -123,6 +125,16 @@ impl Fleet {
     /// Those of the workers.
     pub(crate) fn workers(&self) -> &[Arc<Node>] {
         &self.nodes[self.apis..]
+    }
+
+    /// The folder that its processes run in.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs `offload <arguments>` to its end, without a proxy before its database.
+    pub(crate) async fn offload(&self, arguments: &[&str]) -> Output {
+        Process::output(self.folder.path(), &self.environment, arguments).await
     }
 
     /// What handlers noted of their starts and ends.

@@ -68,7 +68,7 @@ impl Wish {
 
     /// The job that takes all the memory it can have, again and again.
     pub(crate) fn hog(key: String) -> Self {
-        let body = json!({"kind": "fault.hog", "payload": {}});
+        let body = json!({"kind": "fault.hog", "payload": {}, "priority": "high"});
         Self { key, kind: "fault.hog", fail_attempts: 0, max_attempts: 5, cancel_after: None, body }
     }
 }
