@@ -18,6 +18,7 @@ use crate::kind::AnyKind;
 use crate::reporter::Reporter;
 use crate::run::{Run, Runs};
 use crate::vitals::Vitals;
+use crate::watchdog::Watchdog;
 
 /// What every run in this process shares.
 pub(crate) struct Engine {
@@ -28,6 +29,8 @@ pub(crate) struct Engine {
     pub(crate) runs: Runs,
     /// Which part of the worker has died, if one has.
     pub(crate) vitals: Vitals,
+    /// Whether it does what it could.
+    pub(crate) watchdog: Watchdog,
     pub(crate) compute: Compute,
     pub(crate) finisher: Finisher,
     pub(crate) reporter: Reporter,
@@ -59,6 +62,7 @@ pub(crate) struct Place {
 impl Engine {
     /// Starts a run in a task of its own.
     pub(crate) fn launch(self: &Arc<Self>, job: Candidate, kind: Arc<dyn AnyKind>, run: Run, place: Place) {
+        self.watchdog.started();
         let run = Arc::new(run);
         self.runs.enter(&run);
         self.tasks.spawn(executor::execute(self.clone(), job, kind, run, place));

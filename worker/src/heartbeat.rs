@@ -39,6 +39,8 @@ pub(crate) struct Heartbeat {
     pub(crate) lazy_claim: Duration,
     /// The runtime that jobs run in.
     pub(crate) main: Handle,
+    /// Fires when nothing is to start any more.
+    pub(crate) draining: CancellationToken,
 }
 
 /// What is to be done when the thread ends, however it does.
@@ -102,6 +104,7 @@ impl Heartbeat {
     async fn live(&self, session: &mut dyn Session, stop: &CancellationToken) -> Over {
         let mut pulse = Pulse::new(self.period, self.lease, clock::instant());
         let mut strays = Strays::default();
+        self.engine.watchdog.excuse(clock::instant());
         let (mut probes, mut claims) = (every(PROBE), every((self.lazy_claim / 4).max(SHORTEST_TURN)));
         self.stand(session, &pulse);
         loop {
@@ -146,6 +149,7 @@ impl Heartbeat {
                 if let Ok(Ok(held)) = timeout(PATIENCE, session.held()).await {
                     strays.look(held, &self.engine, &self.main);
                 }
+                self.guard(session).await;
                 return None;
             }
             Ok(Ok(Beat::Fenced)) => return Some(Over::Fenced),
@@ -154,6 +158,7 @@ impl Heartbeat {
         };
         let now = clock::instant();
         pulse.failed(now);
+        self.engine.watchdog.excuse(now);
         if !pulse.is_out_of_touch(now) {
             tracing::warn!(failure, "a heartbeat failed");
             self.stand(session, pulse);
@@ -162,6 +167,23 @@ impl Heartbeat {
             self.engine.runs.step_back(StopReason::OutOfTouch);
         }
         None
+    }
+
+    /// Has the watchdog look whether work waits here that there is room for.
+    async fn guard(&self, session: &mut dyn Session) {
+        let (dog, now) = (&self.engine.watchdog, clock::instant());
+        // Runs are counted: a slot that nobody gave back is no excuse.
+        let full = self.engine.tasks.len() >= self.info.slots as usize;
+        if full || self.draining.is_cancelled() {
+            return dog.excuse(now);
+        }
+        if dog.is_idle(now)
+            && let Ok(Ok(work_waits)) = timeout(PATIENCE, session.overdue(dog.limit())).await
+            && dog.judge(work_waits, clock::instant())
+        {
+            let complaint = dog.complaint().unwrap_or_default();
+            tracing::error!(worker.id = %session.worker(), complaint, "this worker is stuck; a supervisor is to restart it");
+        }
     }
 
     fn stand(&self, session: &dyn Session, pulse: &Pulse) {

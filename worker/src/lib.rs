@@ -24,6 +24,7 @@ mod starter;
 mod strays;
 mod text;
 mod vitals;
+mod watchdog;
 mod worker;
 
 pub use worker::{Exit, StopSignals, Worker, WorkerParts};

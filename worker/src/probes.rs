@@ -62,6 +62,14 @@ impl Probes {
         Self { engine, inbox, broker, loops, draining }
     }
 
+    /// Why it is to be restarted, if it is: a part of it has died, or it lets work wait that it has room for. A database
+    /// or a broker that is away is no reason.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        let dead = self.engine.vitals.dead().map(|part| format!("{part} has died"));
+        dead.or_else(|| self.engine.watchdog.complaint())
+    }
+
     /// Whether it takes jobs, and what it does.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
@@ -82,14 +90,21 @@ impl Probes {
     }
 }
 
-/// Serves `/livez` (200 while the process answers at all) and `/readyz` (200 while it takes jobs, else 503 and why) until
+/// Serves `/livez` (200 unless it is to be restarted, else 503 and why) and `/readyz` (200 while it takes jobs, else 503 and why) until
 /// `shutdown` fires.
 ///
 /// # Errors
 /// Where the listener fails.
 pub async fn serve(listener: TcpListener, probes: Probes, shutdown: CancellationToken) -> std::io::Result<()> {
-    let routes = Router::new().route("/livez", get(|| async { "ok\n" })).route("/readyz", get(readyz));
+    let routes = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz));
     axum::serve(listener, routes.with_state(probes)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+async fn livez(State(probes): State<Probes>) -> (StatusCode, String) {
+    match probes.complaint() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(complaint) => (StatusCode::SERVICE_UNAVAILABLE, format!("{complaint}\n")),
+    }
 }
 
 async fn readyz(State(probes): State<Probes>) -> (StatusCode, Json<Readiness>) {

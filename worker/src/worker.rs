@@ -29,6 +29,7 @@ use crate::reporter::Reporter;
 use crate::run::{Runs, StopReason};
 use crate::starter::Starter;
 use crate::vitals::Vitals;
+use crate::watchdog::Watchdog;
 
 // What the end of a process may take beyond its drain time: handing back, and the last writes.
 const HAND_BACK: Duration = Duration::from_secs(5);
@@ -106,6 +107,7 @@ impl Worker {
             kinds,
             runs: Runs::new(),
             vitals: Vitals::default(),
+            watchdog: Watchdog::new(Duration::from_secs_f64(parts.config.watchdog_seconds), clock::instant()),
             compute: Compute::new(parts.config.compute_slots),
             finisher: Finisher::spawn(parts.store.clone(), parts.broker.clone()),
             reporter: Reporter::spawn(parts.store.clone()),
@@ -192,6 +194,7 @@ impl Worker {
             lease: Duration::from_secs_f64(config.lease_seconds),
             lazy_claim: Duration::from_secs_f64(config.lazy_claim_seconds),
             main: tokio::runtime::Handle::current(),
+            draining: self.draining.clone(),
         }
     }
 

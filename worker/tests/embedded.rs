@@ -27,6 +27,11 @@ mod backend {
             Self { store: Arc::new(store), broker: Arc::new(in_process.clone()), in_process, _folder: folder }
         }
 
+        /// A store for another process, where there can be one.
+        pub(crate) fn another_store(&self) -> Arc<dyn Store> {
+            self.store.clone()
+        }
+
         /// Does to consumers what the loss of their connection does.
         pub(crate) fn lose_broker(&self) {
             self.in_process.drop_connections();

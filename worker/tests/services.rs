@@ -24,7 +24,7 @@ mod backend {
         pub(crate) broker: Arc<dyn Broker>,
         proxy: Proxy,
         _queues: Queues,
-        _database: TestDatabase,
+        database: TestDatabase,
     }
 
     impl Backend {
@@ -46,7 +46,14 @@ mod backend {
             let config = BrokerConfig { prefix: prefix.clone(), queue_type: QueueType::Classic, ..config.broker };
             let broker = RabbitBroker::open(&config, url.as_str(), &instance).expect("a URL");
             let queues = Queues { url: direct, prefix };
-            Self { store: Arc::new(store), broker: Arc::new(broker), proxy, _queues: queues, _database: database }
+            Self { store: Arc::new(store), broker: Arc::new(broker), proxy, _queues: queues, database }
+        }
+
+        /// A store for another process.
+        pub(crate) fn another_store(&self) -> Arc<dyn Store> {
+            let instance = format!("test-{}", JobId::new());
+            let config = Config::defaults().database;
+            Arc::new(PostgresStore::open(&config, &self.database.url(), &instance).expect("a URL"))
         }
 
         /// Cuts the connections; new ones can be made.

@@ -83,6 +83,7 @@ fn worker(check: &mut Check, config: &Config) {
     });
     check.between("worker.lazy_claim_seconds", worker.lazy_claim_seconds, 0.0, worker.lease_seconds);
     check.between("worker.steal_after_seconds", worker.steal_after_seconds, 0.1, 3600.0);
+    check.between("worker.watchdog_seconds", worker.watchdog_seconds, 0.1, 86_400.0);
     check.between("worker.ack_after_seconds", worker.ack_after_seconds, 0.1, 1200.0);
 }
 

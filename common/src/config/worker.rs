@@ -26,6 +26,8 @@ pub struct WorkerConfig {
     pub lazy_claim_seconds: f64,
     /// Seconds that a queued row must be old, and this worker idle, before it is taken from the database directly.
     pub steal_after_seconds: f64,
+    /// Seconds that it may let work wait which it has room for, before it says that it is not alive.
+    pub watchdog_seconds: f64,
     /// Seconds after which the message of a running, claimed job is acknowledged.
     pub ack_after_seconds: f64,
 }

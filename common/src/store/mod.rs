@@ -96,6 +96,10 @@ pub trait Session: Send {
     /// one may be among them that nothing here runs: its worker finds it by this and hands it back.
     async fn held(&mut self) -> Result<Vec<Lease>>;
 
+    /// Whether work that this worker could start has been queued for longer than this. What may be what kills workers
+    /// ([`Candidate::is_suspect`]) does not count: it waits for its like to end.
+    async fn overdue(&mut self, older_than: Duration) -> Result<bool>;
+
     /// Ends the membership in good order. Jobs that it still holds are reaped at once.
     async fn leave(self: Box<Self>) -> Result<()>;
 }

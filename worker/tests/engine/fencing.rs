@@ -1,7 +1,7 @@
 //! A worker that was taken for dead, or fears that it soon will be.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use offload_common::job::{State, WorkerId};
@@ -10,7 +10,7 @@ use offload_common::store::{Judge, ReapPolicy};
 use offload_common::testing::eventually;
 
 use crate::engine::support::faulty::{Faults, Faulty};
-use crate::engine::support::{Bench, Gate, job};
+use crate::engine::support::{Bench, Gate, job, kind};
 
 async fn bench() -> (Bench, Arc<Faults>, Faulty) {
     let bench = Bench::new().await;
@@ -105,6 +105,44 @@ async fn a_worker_that_is_out_of_touch_steps_back_and_hands_back() {
     assert_eq!(gate.started().await, (id, 1));
     gate.let_through(1);
     bench.reaches(id, State::Succeeded).await;
+}
+
+/// Every thread that its jobs run on is taken by a handler that never lets go of it: it beats all the same, and claims
+/// what it runs.
+#[tokio::test]
+async fn a_worker_whose_threads_are_all_taken_beats_and_claims() {
+    let mut bench = Bench::new().await;
+    bench.config.steal_after_seconds = 3600.0;
+    let (go, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Mutex::new(blocked);
+    let (tell, mut started) = tokio::sync::mpsc::unbounded_channel();
+    let busy = kind(Effects::Repeatable, move |job, payload| {
+        tell.send(job.id).expect("the test listens");
+        // This thread waits until the test is done.
+        let _ = blocked.lock().expect("not poisoned").recv();
+        Box::pin(async { Ok(payload) })
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a thread");
+    let worker = {
+        let _in_it = runtime.enter();
+        bench.worker_on(bench.another_store(), &[busy])
+    };
+    worker.ready().await;
+    let pruned = || worker.probes.readiness().upkeep.get("pruner").filter(|pruner| pruner.passes > 0).cloned();
+    eventually("nothing else is under way", async || pruned()).await;
+
+    let id = bench.submit(job()).await;
+    started.recv().await.expect("started");
+    let running = bench.reaches(id, State::Running).await;
+    let beat = async || bench.store.workers().await.expect("read").first().map(|worker| (worker.id, worker.beat_at));
+    let (worker_id, first) = beat().await.expect("it is a member");
+    let later = first + Duration::from_secs_f64(bench.config.heartbeat_seconds) * 10;
+    eventually("ten beats", async || beat().await.filter(|(id, at)| *id == worker_id && *at > later)).await;
+    drop(go);
+    let done = bench.reaches(id, State::Succeeded).await;
+    assert_eq!((done.worker, done.losses, done.epoch), (Some(worker_id), 0, running.epoch + 1));
+    worker.drain().await;
+    runtime.shutdown_background();
 }
 
 #[tokio::test]

@@ -216,7 +216,7 @@ mod tests {
     use crate::testing::database::TestDatabase;
 
     /// Every statement that does not depend on what is asked for.
-    const STATEMENTS: [&str; 54] = [
+    const STATEMENTS: [&str; 55] = [
         audit::DUE,
         audit::KEYS,
         audit::LOOK,
@@ -267,6 +267,7 @@ mod tests {
         session::LEAVE,
         session::LOCK,
         session::NEXT_KEY,
+        session::OVERDUE,
         transaction::COLUMNS,
         transaction::HOLDS,
         transaction::LOCK_TABLE_NAME,

@@ -3,11 +3,14 @@
 //! The connection holds a session advisory lock, which the server frees the moment the process dies: others need not wait
 //! for the beats to stop. This takes a connection that stays with its client: behind a pooler, session pooling.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::connection::{Connector, Line};
+use super::intake::microseconds;
 use super::rows::get;
 use super::runs;
 use crate::job::{JobId, Lease, Nonce, WorkerId};
@@ -42,6 +45,17 @@ FROM beat";
 
 pub(super) const HELD: &str = "-- offload: rows held by a worker
 SELECT id, epoch, run_nonce FROM offload.jobs j WHERE j.state = 'running' AND j.worker_id = $1";
+
+pub(super) const OVERDUE: &str = "-- offload: whether a worker lets work wait
+SELECT EXISTS (
+    SELECT FROM offload.workers w CROSS JOIN unnest(w.queues) AS q (queue)
+    CROSS JOIN unnest(enum_range(NULL::offload.job_priority)) AS p (priority)
+    CROSS JOIN LATERAL (
+        SELECT FROM offload.jobs j
+        WHERE j.state = 'queued' AND j.queue = q.queue AND j.priority = p.priority AND j.losses < 2
+          AND j.kind = ANY (w.kinds) AND j.queued_at < statement_timestamp() - $2 * interval '1 microsecond'
+        LIMIT 1) due
+    WHERE w.id = $1) AS overdue";
 
 pub(super) const LEAVE: &str = "-- offload: leave
 UPDATE offload.workers SET left_at = statement_timestamp() WHERE id = $1 AND left_at IS NULL";
@@ -185,6 +199,14 @@ impl Session for PostgresSession {
             })
         };
         rows.iter().map(lease).collect()
+    }
+
+    async fn overdue(&mut self, older_than: Duration) -> Result<bool> {
+        let mut line = self.take().await?;
+        let ask = sqlx::query(OVERDUE).bind(self.worker.0).bind(microseconds(older_than));
+        let row = line.line.row(ask).await?.ok_or_else(no_answer)?;
+        self.line = Some(line);
+        get(&row, "overdue")
     }
 
     async fn leave(mut self: Box<Self>) -> Result<()> {

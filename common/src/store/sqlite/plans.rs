@@ -31,6 +31,7 @@ async fn no_statement_that_runs_all_the_time_looks_at_every_job() {
         runs::DECLINE,
         runs::HOLDS,
         session::HELD,
+        session::OVERDUE,
         session::TO_CANCEL,
         upkeep::COUNT_QUEUED,
         upkeep::DUE,

@@ -1,6 +1,7 @@
 //! A worker's membership.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
@@ -8,7 +9,7 @@ use sqlx::{Connection, Row, SqliteConnection};
 
 use super::error::{Failure, Result};
 use super::fleet::Fleet;
-use super::rows::{job_id, micros, nonce};
+use super::rows::{duration_micros, job_id, micros, nonce, string_list};
 use super::runs;
 use super::writer::Writer;
 use crate::clock;
@@ -25,10 +26,17 @@ SELECT id FROM offload_jobs WHERE state = 'running' AND worker_id = ?1 AND cance
 pub(super) const HELD: &str = "-- which leases a worker holds
 SELECT id, epoch, run_nonce FROM offload_jobs WHERE state = 'running' AND worker_id = ?1 ORDER BY id";
 
+pub(super) const OVERDUE: &str = "-- whether a worker lets work wait
+SELECT EXISTS (SELECT 1 FROM offload_jobs
+    WHERE state = 'queued' AND losses < 2 AND queue IN (SELECT value FROM json_each(?1))
+        AND kind IN (SELECT value FROM json_each(?2)) AND queued_at < ?3)";
+
 /// A membership in the [`Fleet`], with a reading connection of its own: a beat waits neither for the writer nor for
 /// other readers.
 pub(super) struct Session {
     worker: WorkerId,
+    /// The queues that it serves and the kinds that it offers, as statements take them.
+    serves: (String, String),
     fleet: Arc<Fleet>,
     writer: Arc<Writer>,
     reader: SqliteConnection,
@@ -48,7 +56,9 @@ pub(super) async fn join(
         sqlx::query(REGISTER_KIND).bind(&kind.name).bind(spec).bind(now).execute(turn.connection()).await?;
     }
     turn.commit().await?;
-    Ok(Session { worker: fleet.join(info.clone()), fleet, writer, reader })
+    let kinds: Vec<String> = info.kinds.iter().map(|kind| kind.name.clone()).collect();
+    let serves = (string_list(&info.queues), string_list(&kinds));
+    Ok(Session { worker: fleet.join(info.clone()), serves, fleet, writer, reader })
 }
 
 #[async_trait]
@@ -83,6 +93,13 @@ impl store::Session for Session {
             Ok(Lease { job, epoch, worker: self.worker, nonce, claimed: true })
         };
         Ok(rows.iter().map(lease).collect::<Result<_>>()?)
+    }
+
+    async fn overdue(&mut self, older_than: Duration) -> store::Result<bool> {
+        let queued_before = micros(clock::now()).saturating_sub(duration_micros(older_than));
+        let (queues, kinds) = &self.serves;
+        let ask = sqlx::query_scalar(OVERDUE).bind(queues).bind(kinds).bind(queued_before);
+        Ok(ask.fetch_one(&mut self.reader).await.map_err(Failure::from)?)
     }
 
     async fn leave(self: Box<Self>) -> store::Result<()> {

@@ -171,6 +171,7 @@ macro_rules! store_conformance {
             sessions:
                 a_beat_tells_which_jobs_to_cancel
                 a_live_worker_is_listed
+                work_that_waits_for_a_worker_is_known
                 kinds_outlive_the_workers_that_registered_them;
             reports:
                 progress_is_seen

@@ -1,8 +1,12 @@
 //! Membership: beats, and what others see of a worker.
 
+use std::time::Duration;
+
 use super::Database;
-use super::steps::{join, running};
+use super::steps::{accept, claim, join, orphaned, queue, queued_after_losses, running};
+use crate::job::NewJob;
 use crate::store::{Beat, RegisteredKind};
+use crate::testing::eventually;
 use crate::testing::factory::{self, TENANT};
 
 pub async fn a_beat_tells_which_jobs_to_cancel(db: &impl Database) {
@@ -37,6 +41,24 @@ pub async fn a_live_worker_is_listed(db: &impl Database) {
     assert_eq!(worker.running, 1);
     session.leave().await.expect("left");
     assert!(there.workers().await.expect("listed").is_empty());
+}
+
+/// What a worker could start, and nothing else.
+pub async fn work_that_waits_for_a_worker_is_known(db: &impl Database) {
+    let store = db.store();
+    let mut session = join(&store).await;
+    let mut waits = async || session.overdue(Duration::ZERO).await.expect("asked");
+    queue(&store, NewJob { lane: factory::lane("elsewhere"), ..factory::job() }).await;
+    queue(&store, NewJob { kind: "nobody.runs".to_owned(), ..factory::job() }).await;
+    queued_after_losses(&store, 2).await;
+    accept(&store, NewJob { admit: false, ..factory::job() }).await;
+    orphaned(&store, factory::job()).await;
+    assert!(!waits().await);
+    let pointer = queue(&store, factory::job()).await;
+    eventually("it waits", async || waits().await.then_some(())).await;
+    assert!(!session.overdue(Duration::from_secs(3600)).await.expect("asked"), "not for that long");
+    claim(&store, session.worker(), pointer).await;
+    assert!(!session.overdue(Duration::ZERO).await.expect("asked"));
 }
 
 pub async fn kinds_outlive_the_workers_that_registered_them(db: &impl Database) {

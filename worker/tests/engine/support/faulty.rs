@@ -37,6 +37,8 @@ pub(crate) struct Faults {
     pub(crate) connections_lost: AtomicUsize,
     /// So many beats are not answered.
     pub(crate) beats_away: AtomicUsize,
+    /// While this is set, nothing starts: rows are not read, and nothing is stolen.
+    pub(crate) starts_held: watch::Sender<bool>,
     /// What is done to finishes that carry the result `"poison"`.
     pub(crate) poison: Option<Poison>,
     /// So many calls of these methods panic, before they are done.
@@ -138,6 +140,10 @@ impl Session for FaultySession {
         held
     }
 
+    async fn overdue(&mut self, older_than: Duration) -> Result<bool> {
+        self.session.overdue(older_than).await
+    }
+
     async fn leave(self: Box<Self>) -> Result<()> {
         self.session.leave().await
     }
@@ -202,6 +208,7 @@ impl Store for Faulty {
     }
 
     async fn steal(&self, steal: &Steal) -> Result<Vec<(Candidate, Lease)>> {
+        self.faults.starts_held.subscribe().wait_for(|held| !held).await.expect("the sender is here");
         let stolen = self.store.steal(steal).await?;
         if !stolen.is_empty() && Faults::strikes(&self.faults.steals_unheard) { Err(away()) } else { Ok(stolen) }
     }
@@ -267,6 +274,7 @@ impl Store for Faulty {
 
     async fn fetch(&self, ids: &[JobId]) -> Result<Vec<Option<Candidate>>> {
         maybe_panic(&self.faults.panics.fetch);
+        self.faults.starts_held.subscribe().wait_for(|held| !held).await.expect("the sender is here");
         self.store.fetch(ids).await
     }
 

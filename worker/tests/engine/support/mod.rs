@@ -96,6 +96,11 @@ impl Bench {
         }
     }
 
+    /// A store for another process, where there can be one.
+    pub(crate) fn another_store(&self) -> Arc<dyn Store> {
+        self.backend.another_store()
+    }
+
     /// Does to workers what the loss of the broker does.
     pub(crate) fn lose_broker(&self) {
         self.backend.lose_broker();
