@@ -99,6 +99,18 @@ async fn a_panic_is_a_failed_attempt_and_not_a_dead_worker() {
 }
 
 #[tokio::test]
+async fn a_payload_that_always_panics_fails_after_its_attempts() {
+    let bench = Bench::new().await;
+    let handler = kind(Effects::Repeatable, |_, n| Box::pin(async move { panic!("number {n}") }));
+    let worker = bench.worker(&[handler]);
+    let id = bench.submit(NewJob { max_attempts: 3, ..numbered(3) }).await;
+    let failed = bench.reaches(id, State::Failed).await;
+    assert_eq!((failed.error.expect("an error").code.as_str(), failed.attempt, failed.losses), ("panic", 3, 0));
+    assert_eq!(failed.history.len(), 3);
+    assert_eq!(worker.drain().await, Exit::Drained);
+}
+
+#[tokio::test]
 async fn a_snooze_costs_no_attempt() {
     let bench = Bench::new().await;
     let (snoozed, mut times) = tokio::sync::mpsc::unbounded_channel();

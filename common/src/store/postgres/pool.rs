@@ -7,6 +7,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection::{Connector, Line, State};
@@ -87,9 +88,8 @@ impl Connections {
             semaphore.close();
         }
         let idle = std::mem::take(&mut *self.idle());
-        for line in idle {
-            line.close().await;
-        }
+        // All at once: each may take a while where the server hangs.
+        join_all(idle.into_iter().map(Line::close)).await;
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Line>> {

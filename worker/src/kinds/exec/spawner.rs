@@ -4,6 +4,7 @@
 //! come and go; this one stays, so its end is the worker's. It also keeps a slow `fork` off the async threads.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
 
@@ -50,9 +51,14 @@ fn start_thread() -> io::Result<Sender<Order>> {
     let thread = std::thread::Builder::new().name("exec-spawner".to_owned());
     thread.spawn(move || {
         for order in orders {
-            let _runtime = order.runtime.enter();
-            // Whoever asked may be gone by now; then the process is dropped here, which ends it.
-            let _ = order.reply.send(start(order.command, order.limits));
+            let runtime = order.runtime.clone();
+            let _inside = runtime.enter();
+            let Order { command, limits, reply, .. } = order;
+            // Without this thread no program could be started any more: a panic costs its own order an answer.
+            if let Ok(started) = catch_unwind(AssertUnwindSafe(|| start(command, limits))) {
+                // Whoever asked may be gone by now; then the process is dropped here, which ends it.
+                let _ = reply.send(started);
+            }
         }
     })?;
     Ok(sender)
