@@ -39,7 +39,9 @@ pub(crate) struct Engine {
     /// One permit: of the jobs that lost a worker before, one runs at a time, so that the one among them that kills
     /// workers takes no other with it.
     pub(crate) suspects: Arc<Semaphore>,
-    /// The running jobs.
+    /// One permit per batch of jobs that is being claimed before it starts.
+    pub(crate) claims: Semaphore,
+    /// The running jobs, and what is about to run.
     pub(crate) tasks: TaskTracker,
     /// The message of a claimed run is settled after this, however long the run takes.
     pub(crate) ack_after: Duration,

@@ -4,6 +4,7 @@
 //! end by `conclusion`. Beside them, `heartbeat` says that the worker is there, and `maintenance` repairs what was
 //! lost.
 
+mod claiming;
 mod compute;
 mod conclusion;
 mod context;

@@ -4,23 +4,21 @@ use std::collections::hash_map::{Entry, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use offload_common::job::{JobId, Nonce, State, Verdict, WorkerId, judge};
+use offload_common::job::{JobId, State, Verdict, judge};
 use offload_common::kind::Effects;
 use offload_common::retry;
-use offload_common::store::{Candidate, Claim, Claimed, Error};
+use offload_common::store::{Candidate, Error};
 use offload_common::{clock, failpoint};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use crate::claiming::{self, Ready};
 use crate::delivery::{Inbox, Ticket};
 use crate::engine::{Engine, Place};
-use crate::kind::AnyKind;
 use crate::run::{Run, Standing};
 
 // The longest pause while the database is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-// A job that cannot run here goes back for this long: its kind may be offered elsewhere, in a rolling deploy.
-const DECLINED_FOR: Duration = Duration::from_secs(1);
 
 /// Starts jobs from an inbox.
 pub(crate) struct Starter {
@@ -32,14 +30,6 @@ pub(crate) struct Starter {
 struct Entrant {
     ticket: Ticket,
     slot: OwnedSemaphorePermit,
-}
-
-/// An entrant whose row says that it is to run, and can.
-struct Ready {
-    job: Candidate,
-    kind: Arc<dyn AnyKind>,
-    ticket: Ticket,
-    place: Place,
 }
 
 impl Starter {
@@ -54,7 +44,7 @@ impl Starter {
                 rows = self.fetch(&batch) => rows,
                 () = drain.cancelled() => break,
             };
-            self.start(batch, rows).await;
+            self.start(batch, rows, drain);
         }
     }
 
@@ -108,7 +98,7 @@ impl Starter {
     }
 
     /// Starts those of the batch whose rows say so.
-    async fn start(&self, batch: Vec<Entrant>, rows: Vec<Option<Candidate>>) {
+    fn start(&self, batch: Vec<Entrant>, rows: Vec<Option<Candidate>>, drain: &CancellationToken) {
         let Standing::Member(membership) = self.engine.runs.standing() else {
             return self.inbox.put_back(batch.into_iter().map(|entrant| entrant.ticket).collect());
         };
@@ -124,8 +114,14 @@ impl Starter {
                 None => {}
             }
         }
-        self.decline(declined).await;
-        self.claim(membership.worker, to_claim).await;
+        // A row that somebody holds locked holds up these, and nobody's start.
+        let (engine, tasks) = (&self.engine, &self.engine.tasks);
+        if !declined.is_empty() {
+            tasks.spawn(claiming::decline(engine.clone(), declined));
+        }
+        if !to_claim.is_empty() {
+            tasks.spawn(claiming::claim(engine.clone(), membership.worker, to_claim, drain.clone()));
+        }
     }
 
     /// What is to be done with one entrant. One that is not to start is settled, parked, or added to `declined`.
@@ -163,53 +159,6 @@ impl Starter {
             }
         }
         Some((Ready { job, kind, ticket, place }, verdict))
-    }
-
-    /// Moves rows that cannot run here back to `scheduled`.
-    async fn decline(&self, tickets: Vec<Ticket>) {
-        if tickets.is_empty() {
-            return;
-        }
-        let pointers: Vec<_> = tickets.iter().map(|ticket| ticket.pointer).collect();
-        match self.engine.store.decline(&pointers, DECLINED_FOR).await {
-            Ok(()) => tickets.into_iter().for_each(|ticket| ticket.receipt.done()),
-            // Dropped: given back, to be declined when they come again.
-            Err(error) => tracing::warn!(%error, "could not hand back jobs that cannot run here"),
-        }
-    }
-
-    /// Claims, then starts what was granted. The outcome of a claim is waited for: the row may say that it runs here.
-    async fn claim(&self, worker: WorkerId, ready: Vec<Ready>) {
-        if ready.is_empty() {
-            return;
-        }
-        let claim = |ready: &Ready| Claim {
-            job: ready.job.id,
-            epoch: ready.job.epoch,
-            nonce: Nonce::new(),
-            running_for: Duration::ZERO,
-        };
-        let claims: Vec<Claim> = ready.iter().map(claim).collect();
-        let _until_launched = self.engine.runs.takings.begin();
-        failpoint::reach("claim.before");
-        let attempt = async || self.engine.store.claim(worker, &claims).await;
-        let answers = retry::until_reached("claiming jobs", LONGEST_PAUSE, attempt).await;
-        failpoint::reach("claim.after");
-        for (ready, answer) in ready.into_iter().zip(answers) {
-            let Ready { job, kind, ticket, place } = ready;
-            match answer {
-                Claimed::Granted(lease) => {
-                    self.engine.launch(job, kind, Run::claimed(lease, Some(ticket.receipt)), place);
-                }
-                // Somebody else has it.
-                Claimed::MovedOn => ticket.receipt.done(),
-                Claimed::NotAMember => {
-                    self.engine.runs.doubt(worker);
-                    // Given back: others can run it.
-                    drop(ticket);
-                }
-            }
-        }
     }
 }
 

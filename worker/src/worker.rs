@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::claiming::CLAIMS_AT_ONCE;
 use crate::compute::Compute;
 use crate::delivery::{Inbox, receive};
 use crate::engine::Engine;
@@ -113,6 +114,7 @@ impl Worker {
             reporter: Reporter::spawn(parts.store.clone()),
             slots: Arc::new(Semaphore::new(slots)),
             suspects: Arc::new(Semaphore::new(1)),
+            claims: Semaphore::new(CLAIMS_AT_ONCE),
             tasks: TaskTracker::new(),
             ack_after: Duration::from_secs_f64(parts.config.ack_after_seconds),
             promote: Arc::new(Notify::new()),
@@ -246,7 +248,6 @@ impl Worker {
         let ending = async {
             let consumer = match work {
                 Some(Work { receiver, starter }) => {
-                    // What it claimed last must be known, so that it can be handed back.
                     let _ = starter.await;
                     receiver.await.ok()
                 }

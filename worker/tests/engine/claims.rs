@@ -185,3 +185,26 @@ async fn a_run_that_is_replaced_before_its_claim_is_known_leaves_nothing_behind(
     assert_eq!(bench.reaches(id, State::Succeeded).await.losses, 1);
     assert_eq!(worker.drain().await, Exit::Drained, "the first run has ended, too");
 }
+
+#[tokio::test]
+async fn a_row_that_cannot_be_claimed_holds_up_no_other() {
+    let (mut bench, faults) = counting().await;
+    bench.config.steal_after_seconds = 3600.0;
+    let gate = Gate::new();
+    let worker = bench.worker(&[gate.kind(Effects::Unsafe)]);
+    worker.ready().await;
+    let locked = job();
+    faults.locked.send_replace(Some(locked.id));
+    let locked = bench.submit(locked).await;
+    for _ in 0..5 {
+        let id = bench.submit(job()).await;
+        assert_eq!(gate.started().await, (id, 1));
+        gate.let_through(1);
+        bench.reaches(id, State::Succeeded).await;
+    }
+    faults.locked.send_replace(None);
+    assert_eq!(gate.started().await, (locked, 1));
+    gate.let_through(1);
+    bench.reaches(locked, State::Succeeded).await;
+    assert_eq!(worker.drain().await, Exit::Drained);
+}

@@ -25,6 +25,8 @@ pub(crate) struct Faults {
     pub(crate) claims_slow: AtomicUsize,
     /// So many claims of lazy runs are not answered, before they are done.
     pub(crate) lazy_claims_away: AtomicUsize,
+    /// No claim that names this job is answered.
+    pub(crate) locked: watch::Sender<Option<JobId>>,
     /// While this is set, claims are done, and their replies are held back.
     pub(crate) claims_held: watch::Sender<bool>,
     /// While this is set, finishes wait before they are done.
@@ -177,6 +179,9 @@ impl Transaction for FaultyTransaction {
 impl Store for Faulty {
     async fn claim(&self, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Claimed>> {
         self.faults.claims.fetch_add(claims.len(), Ordering::SeqCst);
+        if claims.iter().any(|claim| Some(claim.job) == *self.faults.locked.borrow()) {
+            return Err(away());
+        }
         let claimed = self.store.claim(worker, claims).await;
         if Faults::strikes(&self.faults.claims_slow) {
             let mut looks = self.faults.looks.subscribe();
