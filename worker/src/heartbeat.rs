@@ -5,22 +5,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use offload_common::retry;
-use offload_common::store::{Beat, Claimed, Session, Store, WorkerInfo};
-use offload_common::{clock, failpoint};
+use offload_common::store::{Beat, Session, Store, WorkerInfo};
+use offload_common::{clock, retry};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
+use crate::lazy_claims::{LazyClaims, Turn};
 use crate::pulse::Pulse;
 use crate::run::{Membership, Standing, StopReason};
 use crate::strays::Strays;
 
 // The longest pause between two tries to join.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-// A probe, a claim or the end of the membership that takes longer counts as failed; beats must not wait behind it.
+// A probe or the end of the membership that takes longer counts as failed; beats must not wait behind it.
 const PATIENCE: Duration = Duration::from_secs(2);
 // Between two probes: much less than the time after which others take a process for dead that the database sees nothing of.
 const PROBE: Duration = Duration::from_millis(300);
@@ -105,7 +105,8 @@ impl Heartbeat {
         let mut pulse = Pulse::new(self.period, self.lease, clock::instant());
         let mut strays = Strays::default();
         self.engine.watchdog.excuse(clock::instant());
-        let (mut probes, mut claims) = (every(PROBE), every((self.lazy_claim / 4).max(SHORTEST_TURN)));
+        let mut claims = LazyClaims::default();
+        let (mut probes, mut turns) = (every(PROBE), every((self.lazy_claim / 4).max(SHORTEST_TURN)));
         self.stand(session, &pulse);
         loop {
             let over = tokio::select! {
@@ -116,12 +117,22 @@ impl Heartbeat {
                     self.probe(session, &mut pulse).await;
                     None
                 }
-                _ = claims.tick() => self.claim(session).await,
-                () = self.engine.runs.claim_wanted() => self.claim(session).await,
+                () = self.claim_turn(&mut turns) => {
+                    let turn = claims.turn(session, &self.engine.runs, self.lazy_claim).await;
+                    (turn == Turn::NotAMember).then_some(Over::Fenced)
+                }
             };
             if let Some(over) = over {
                 return over;
             }
+        }
+    }
+
+    /// Waits until it is time to look for runs to claim.
+    async fn claim_turn(&self, turns: &mut Interval) {
+        tokio::select! {
+            _ = turns.tick() => {}
+            () = self.engine.runs.claim_wanted() => {}
         }
     }
 
@@ -189,34 +200,6 @@ impl Heartbeat {
     fn stand(&self, session: &dyn Session, pulse: &Pulse) {
         let membership = Membership { worker: session.worker(), steady_since: pulse.steady_since() };
         self.engine.runs.stand(Standing::Member(membership));
-    }
-
-    /// Claims the runs that want it or have lasted long enough. One without an answer is tried again at the next turn.
-    async fn claim(&self, session: &mut dyn Session) -> Option<Over> {
-        let now = clock::instant();
-        let (runs, claims) = self.engine.runs.begin_claims(self.lazy_claim, now);
-        if claims.is_empty() {
-            return None;
-        }
-        failpoint::reach("claim.before");
-        let claimed = timeout(PATIENCE, session.claim(&claims)).await;
-        failpoint::reach("claim.after");
-        match claimed {
-            Ok(Ok(answers)) => {
-                for (run, answer) in runs.iter().zip(&answers) {
-                    match answer {
-                        Claimed::Granted(lease) => run.end_claim(Some(*lease)),
-                        Claimed::MovedOn => run.end_claim(None),
-                        // Nobody claims for it any more.
-                        Claimed::NotAMember => {}
-                    }
-                }
-                return answers.contains(&Claimed::NotAMember).then_some(Over::Fenced);
-            }
-            Ok(Err(error)) => tracing::debug!(%error, "no answer to a claim"),
-            Err(_) => tracing::debug!("no answer to a claim in time"),
-        }
-        None
     }
 }
 

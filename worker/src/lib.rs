@@ -15,6 +15,7 @@ mod finisher;
 mod heartbeat;
 pub mod kind;
 pub mod kinds;
+mod lazy_claims;
 mod maintenance;
 mod outcome;
 pub mod probes;

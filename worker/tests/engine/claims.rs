@@ -89,8 +89,7 @@ async fn a_message_that_comes_twice_runs_once() {
 #[tokio::test]
 async fn losing_the_broker_claims_what_runs_and_repeats_nothing() {
     let mut bench = Bench::new().await;
-    // A message that takes its time must not be taken for lost: what is stolen is claimed.
-    (bench.config.lazy_claim_seconds, bench.config.steal_after_seconds) = (20.0, 3600.0);
+    bench.config.lazy_claim_seconds = 20.0;
     let gate = Gate::new();
     let worker = bench.worker(&[gate.kind(Effects::Repeatable)]);
     let id = bench.submit(job()).await;
@@ -164,8 +163,7 @@ async fn the_message_of_a_long_run_is_settled_early() {
 
 #[tokio::test]
 async fn a_run_that_is_replaced_before_its_claim_is_known_leaves_nothing_behind() {
-    let (mut bench, faults) = counting().await;
-    bench.config.steal_after_seconds = 3600.0;
+    let (bench, faults) = counting().await;
     let gate = Gate::new();
     let worker = bench.worker(&[gate.kind(Effects::Repeatable)]);
     faults.lazy_claims_away.store(usize::MAX, Ordering::SeqCst);
@@ -188,8 +186,7 @@ async fn a_run_that_is_replaced_before_its_claim_is_known_leaves_nothing_behind(
 
 #[tokio::test]
 async fn a_row_that_cannot_be_claimed_holds_up_no_other() {
-    let (mut bench, faults) = counting().await;
-    bench.config.steal_after_seconds = 3600.0;
+    let (bench, faults) = counting().await;
     let gate = Gate::new();
     let worker = bench.worker(&[gate.kind(Effects::Unsafe)]);
     worker.ready().await;
@@ -205,6 +202,35 @@ async fn a_row_that_cannot_be_claimed_holds_up_no_other() {
     faults.locked.send_replace(None);
     assert_eq!(gate.started().await, (locked, 1));
     gate.let_through(1);
+    bench.reaches(locked, State::Succeeded).await;
+    assert_eq!(worker.drain().await, Exit::Drained);
+}
+
+#[tokio::test]
+async fn a_lazy_run_that_cannot_be_claimed_keeps_no_other_from_it() {
+    let (bench, faults) = counting().await;
+    let gate = Gate::new();
+    let worker = bench.worker(&[gate.kind(Effects::Repeatable)]);
+    worker.ready().await;
+    let locked = job();
+    faults.locked.send_replace(Some(locked.id));
+    let mut others = Vec::new();
+    let locked = bench.submit(locked).await;
+    for _ in 0..5 {
+        others.push(bench.submit(job()).await);
+    }
+    for _ in 0..6 {
+        gate.started().await;
+    }
+    for id in &others {
+        bench.reaches(*id, State::Running).await;
+    }
+    assert_eq!(bench.read(locked).await.state, State::Queued);
+    gate.let_through(6);
+    for id in others {
+        bench.reaches(id, State::Succeeded).await;
+    }
+    faults.locked.send_replace(None);
     bench.reaches(locked, State::Succeeded).await;
     assert_eq!(worker.drain().await, Exit::Drained);
 }

@@ -59,8 +59,6 @@ async fn a_lazy_run_is_handed_back_by_its_message_alone() {
     assert_eq!(gate.dropped().await, id);
     let back = bench.read(id).await;
     assert_eq!((back.state, back.epoch), (State::Queued, epoch), "nothing was written");
-    // Nothing is stolen in this test: its message brings it.
-    bench.config.steal_after_seconds = 3600.0;
     let _next = bench.worker(&[gate.kind(Effects::Repeatable)]);
     gate.let_through(1);
     bench.reaches(id, State::Succeeded).await;
@@ -70,7 +68,6 @@ async fn a_lazy_run_is_handed_back_by_its_message_alone() {
 async fn what_has_not_started_goes_to_others() {
     let mut bench = Bench::new().await;
     (bench.config.slots, bench.config.drain_seconds) = (1, 0);
-    bench.config.steal_after_seconds = 3600.0;
     let gate = Gate::new();
     let worker = bench.worker(&[gate.kind(Effects::Unsafe)]);
     let ids = [bench.submit(job()).await, bench.submit(job()).await, bench.submit(job()).await];

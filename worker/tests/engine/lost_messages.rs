@@ -9,9 +9,16 @@ use offload_common::kind::Effects;
 use crate::engine::support::faulty::{Faults, Faulty};
 use crate::engine::support::{Bench, Gate, kind, numbered};
 
+/// A bench whose workers steal soon.
+async fn bench() -> Bench {
+    let mut bench = Bench::new().await;
+    bench.config.steal_after_seconds = 0.2;
+    bench
+}
+
 #[tokio::test]
 async fn jobs_whose_messages_were_lost_are_stolen() {
-    let bench = Bench::new().await;
+    let bench = bench().await;
     let mut ids = Vec::new();
     // Many times the slots: what is stolen is replaced by more as it ends.
     for n in 0..200 {
@@ -26,7 +33,7 @@ async fn jobs_whose_messages_were_lost_are_stolen() {
 
 #[tokio::test]
 async fn a_row_that_says_it_runs_here_and_does_not_is_handed_back() {
-    let bench = Bench::new().await;
+    let bench = bench().await;
     let id = bench.accept(numbered(1)).await.expect("queued").pointer.id;
     let faults = Arc::new(Faults { steals_unheard: AtomicUsize::new(1), ..Faults::default() });
     let faulty = Arc::new(Faulty { store: bench.store.clone(), faults });

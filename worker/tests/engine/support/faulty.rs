@@ -78,6 +78,10 @@ pub(crate) struct Panics {
 }
 
 impl Faults {
+    fn is_locked(&self, claims: &[Claim]) -> bool {
+        claims.iter().any(|claim| Some(claim.job) == *self.locked.borrow())
+    }
+
     fn strikes(count: &AtomicUsize) -> bool {
         count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
     }
@@ -130,7 +134,7 @@ impl Session for FaultySession {
 
     async fn claim(&mut self, claims: &[Claim]) -> Result<Vec<Claimed>> {
         self.faults.claims.fetch_add(claims.len(), Ordering::SeqCst);
-        if Faults::strikes(&self.faults.lazy_claims_away) {
+        if self.faults.is_locked(claims) || Faults::strikes(&self.faults.lazy_claims_away) {
             return Err(away());
         }
         self.session.claim(claims).await
@@ -179,7 +183,7 @@ impl Transaction for FaultyTransaction {
 impl Store for Faulty {
     async fn claim(&self, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Claimed>> {
         self.faults.claims.fetch_add(claims.len(), Ordering::SeqCst);
-        if claims.iter().any(|claim| Some(claim.job) == *self.faults.locked.borrow()) {
+        if self.faults.is_locked(claims) {
             return Err(away());
         }
         let claimed = self.store.claim(worker, claims).await;

@@ -151,7 +151,8 @@ fn config() -> WorkerConfig {
         heartbeat_seconds: 0.1,
         lease_seconds: 15.0,
         lazy_claim_seconds: 0.1,
-        steal_after_seconds: 0.2,
+        // A message that takes its time on a busy machine is not lost.
+        steal_after_seconds: 3600.0,
         ack_after_seconds: 0.2,
         ..Config::defaults().worker
     }
