@@ -32,6 +32,12 @@ impl Site {
         Self { servers: Some(servers) }
     }
 
+    /// A new PostgreSQL, beside this RabbitMQ.
+    pub(crate) async fn with_rabbitmq(rabbitmq: RabbitMq) -> Self {
+        let postgres = RwLock::new(Postgres::new().await);
+        Self { servers: Some(Servers { postgres, rabbitmq: RwLock::new(rabbitmq) }) }
+    }
+
     /// PostgreSQL.
     pub(crate) fn postgres(&self) -> &RwLock<Postgres> {
         &self.servers.as_ref().expect("given back at the end").postgres
