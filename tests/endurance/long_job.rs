@@ -7,14 +7,15 @@ use serde_json::json;
 
 use crate::client::Client;
 use crate::starts::Starts;
-use crate::support::{FleetBuilder, RabbitMq, Site};
+use crate::support::{FleetBuilder, Postgres, RabbitMq, Site};
 
 /// RabbitMQ looks once a minute.
 const TIMEOUT: &str = "consumer_timeout = 60000";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_ends_normally_and_once() {
-    let fleet = FleetBuilder::new(1, 2).start(Site::with_rabbitmq(RabbitMq::with(&[TIMEOUT]).await).await).await;
+    let site = Site::of(Postgres::new().await, RabbitMq::with(&[TIMEOUT]).await);
+    let fleet = FleetBuilder::new(1, 2).start(site).await;
     let client = Client::of(&fleet);
     let id = client.submit("fault.ledger", json!({"seconds": 150})).await;
     let done = within(Duration::from_secs(240), async || {

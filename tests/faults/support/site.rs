@@ -22,20 +22,19 @@ impl Site {
     /// Servers that no other run uses: of an earlier run that went well, or new ones.
     pub(crate) async fn take() -> Self {
         let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let servers = match idle {
-            Some(servers) => servers,
+        match idle {
+            Some(servers) => Self { servers: Some(servers) },
             None => {
                 let (postgres, rabbitmq) = tokio::join!(Postgres::new(), RabbitMq::new());
-                Servers { postgres: RwLock::new(postgres), rabbitmq: RwLock::new(rabbitmq) }
+                Self::of(postgres, rabbitmq)
             }
-        };
-        Self { servers: Some(servers) }
+        }
     }
 
-    /// A new PostgreSQL, beside this RabbitMQ.
-    pub(crate) async fn with_rabbitmq(rabbitmq: RabbitMq) -> Self {
-        let postgres = RwLock::new(Postgres::new().await);
-        Self { servers: Some(Servers { postgres, rabbitmq: RwLock::new(rabbitmq) }) }
+    /// These servers.
+    pub(crate) fn of(postgres: Postgres, rabbitmq: RabbitMq) -> Self {
+        let servers = Servers { postgres: RwLock::new(postgres), rabbitmq: RwLock::new(rabbitmq) };
+        Self { servers: Some(servers) }
     }
 
     /// PostgreSQL.
