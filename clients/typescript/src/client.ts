@@ -1,0 +1,226 @@
+import { OffloadError } from "./error.js";
+import type { components } from "./openapi.js";
+import { serverSentEvents } from "./sse.js";
+
+type Schemas = components["schemas"];
+
+/** A job, as the server shows it. */
+export type Job = Schemas["Job"];
+/** A job to submit. */
+export type Submission = Schemas["Submission"];
+/** A stored file. */
+export type File = Schemas["File"];
+/** Something that happened to a job. */
+export type JobEvent = Schemas["JobEvent"];
+
+/** How to reach the server. */
+export interface Options {
+  /** Headers of every request, such as `authorization`. */
+  headers?: Record<string, string>;
+  /** Tries of a request whose answer is lost, or is 429 or 503; each request bears repeating. Default 5. */
+  attempts?: number;
+  /** What makes requests; the platform's `fetch` unless given. */
+  fetch?: typeof fetch;
+}
+
+/** How long to wait. */
+export interface Waiting {
+  /** Gives up, and rejects with the signal's reason. */
+  signal?: AbortSignal | undefined;
+}
+
+/** What to say of a file. */
+export interface Upload extends Waiting {
+  /** Its media type; the blob's own unless given. */
+  contentType?: string | undefined;
+  /** Called as it goes, with bytes sent and bytes in all. In browsers it goes by the bytes that have left; elsewhere, by those read. */
+  onProgress?: ((sent: number, total: number) => void) | undefined;
+}
+
+/** A job that did not succeed. */
+export class Failure extends Error {
+  constructor(readonly job: Job) {
+    super(job.error ? `${job.error.code}: ${job.error.message}` : `the job is ${job.state}`);
+    this.name = "Failure";
+  }
+}
+
+const FINAL = new Set(["succeeded", "failed", "cancelled"]);
+
+/** The longest that one request waits, in seconds. */
+const WAIT = 30;
+
+/** Submits jobs, follows them, uploads files. */
+export class OffloadClient {
+  readonly #base: string;
+  readonly #headers: Record<string, string>;
+  readonly #attempts: number;
+  readonly #fetch: typeof fetch;
+
+  /** `base` is the server's address; in a page that the server itself serves, `location.origin`. */
+  constructor(base: string, options: Options = {}) {
+    this.#base = base.replace(/\/+$/, "");
+    this.#headers = options.headers ?? {};
+    this.#attempts = options.attempts ?? 5;
+    this.#fetch = options.fetch ?? globalThis.fetch.bind(globalThis);
+  }
+
+  /** Submits a job. Repeated under one key until the answer is there, so that there is one job however often it is sent. */
+  async submit(submission: Submission, options: Waiting & { idempotencyKey?: string } = {}): Promise<Job> {
+    const headers = {
+      "content-type": "application/json",
+      "idempotency-key": options.idempotencyKey ?? crypto.randomUUID(),
+    };
+    const response = await this.request("POST", "/v1/jobs", { headers, body: JSON.stringify(submission), signal: options.signal });
+    return response.json();
+  }
+
+  /** Reads a job. */
+  async job(id: string, options: Waiting = {}): Promise<Job> {
+    return (await this.request("GET", `/v1/jobs/${encodeURIComponent(id)}`, options)).json();
+  }
+
+  /** Waits until a job is final, however long that takes. */
+  async wait(id: string, options: Waiting = {}): Promise<Job> {
+    for (;;) {
+      const job: Job = await (await this.request("GET", `/v1/jobs/${encodeURIComponent(id)}?wait=${WAIT}`, options)).json();
+      if (FINAL.has(job.state)) return job;
+    }
+  }
+
+  /** Submits a job, waits for its end, and answers its result; throws {@link Failure} if it came to another end. */
+  async run(submission: Submission, options: Waiting & { idempotencyKey?: string } = {}): Promise<unknown> {
+    const submitted = await this.submit(submission, options);
+    const job = await this.wait(submitted.id, options);
+    if (job.state !== "succeeded") throw new Failure(job);
+    return job.result;
+  }
+
+  /** Cancels a job, also while it runs. */
+  async cancel(id: string, options: Waiting = {}): Promise<Job> {
+    return (await this.request("POST", `/v1/jobs/${encodeURIComponent(id)}/cancel`, options)).json();
+  }
+
+  /**
+   * Follows a job: its states, progress and log lines, from the beginning or behind the event `after`, to the final one. A
+   * stream that breaks off is taken up where it ended, without a gap or a repetition.
+   */
+  async *follow(id: string, options: Waiting & { after?: string } = {}): AsyncGenerator<JobEvent> {
+    let last = options.after;
+    for (let failures = 0; ; failures += 1) {
+      const headers: Record<string, string> = { accept: "text/event-stream" };
+      if (last) headers["last-event-id"] = last;
+      const response = await this.request("GET", `/v1/jobs/${encodeURIComponent(id)}/events`, { headers, signal: options.signal });
+      if (response.status === 204 || !response.body) return;
+      try {
+        for await (const { id: seen, event, data } of serverSentEvents(response.body)) {
+          failures = 0;
+          last = seen;
+          const happened = { id: seen, event, data: JSON.parse(data) } as JobEvent;
+          yield happened;
+          if (event === "state" && FINAL.has((happened.data as { state: string }).state)) return;
+        }
+      } catch (error) {
+        options.signal?.throwIfAborted();
+        // What the caller throws into the generator does not come by here: only the connection's end does.
+        if (!(error instanceof TypeError) && (error as Error).name !== "AbortError") throw error;
+      }
+      await pause(failures, null, options.signal);
+    }
+  }
+
+  /** Uploads a file. A try whose answer is lost may leave a file that nothing names; it goes with its retention. */
+  async upload(content: Blob | Uint8Array<ArrayBuffer>, options: Upload = {}): Promise<File> {
+    const blob = content instanceof Blob ? content : new Blob([content]);
+    const type = options.contentType ?? (blob.type || "application/octet-stream");
+    const report = options.onProgress;
+    if (report && typeof XMLHttpRequest !== "undefined") {
+      return sendWithProgress(`${this.#base}/v1/files`, { ...this.#headers, "content-type": type }, blob, report, options.signal);
+    }
+    const headers = { "content-type": type };
+    const response = await this.request("POST", "/v1/files", { headers, body: blob, signal: options.signal });
+    report?.(blob.size, blob.size);
+    return response.json();
+  }
+
+  /** Fetches a file's content. */
+  async download(id: string, options: Waiting = {}): Promise<Blob> {
+    return (await this.request("GET", `/v1/files/${encodeURIComponent(id)}`, options)).blob();
+  }
+
+  /** The address of a file's content, as for the `src` of an image. */
+  fileUrl(id: string): string {
+    return `${this.#base}/v1/files/${encodeURIComponent(id)}`;
+  }
+
+  /** Makes a request. Where no answer comes, or one that says to come again (429, 503), it is repeated after a growing pause. */
+  async request(
+    method: string,
+    path: string,
+    init: { headers?: Record<string, string>; body?: BodyInit; signal?: AbortSignal | undefined } = {},
+  ): Promise<Response> {
+    for (let failures = 0; ; failures += 1) {
+      let asked: string | null = null;
+      const last = failures + 1 >= this.#attempts;
+      try {
+        const response = await this.#fetch(this.#base + path, {
+          method,
+          headers: { ...this.#headers, ...init.headers },
+          ...(init.body === undefined ? {} : { body: init.body }),
+          ...(init.signal ? { signal: init.signal } : {}),
+        });
+        if (response.ok) return response;
+        if (last || (response.status !== 429 && response.status !== 503)) throw await OffloadError.read(response);
+        asked = response.headers.get("retry-after");
+        await response.body?.cancel();
+      } catch (error) {
+        init.signal?.throwIfAborted();
+        if (last || error instanceof OffloadError) throw error;
+      }
+      await pause(failures, asked, init.signal);
+    }
+  }
+}
+
+/** Waits: as long as the server asks for, or half a second, doubled with each failure up to 10 s, and spread by chance. */
+async function pause(failures: number, asked: string | null, signal?: AbortSignal): Promise<void> {
+  const seconds = asked && /^\d+$/.test(asked) ? Number(asked) : Math.min(0.5 * 2 ** failures, 10) * (0.5 + Math.random() / 2);
+  await new Promise<void>((resolve, reject) => {
+    const stop = (): void => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", stop);
+      resolve();
+    }, seconds * 1000);
+    if (signal?.aborted) stop();
+    else signal?.addEventListener("abort", stop, { once: true });
+  });
+}
+
+/** `fetch` does not tell how far an upload has come; browsers have something that does. */
+function sendWithProgress(
+  url: string,
+  headers: Record<string, string>,
+  blob: Blob,
+  report: (sent: number, total: number) => void,
+  signal?: AbortSignal,
+): Promise<File> {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", url);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    request.upload.onprogress = (event) => report(event.loaded, event.lengthComputable ? event.total : blob.size);
+    request.onerror = () => reject(new TypeError("the upload did not arrive"));
+    request.onabort = () => reject(signal?.reason);
+    request.onload = () => {
+      const response = new Response(request.responseText, { status: request.status, statusText: request.statusText });
+      if (response.ok) response.json().then(resolve, reject);
+      else OffloadError.read(response).then(reject, reject);
+    };
+    if (signal?.aborted) return reject(signal.reason);
+    signal?.addEventListener("abort", () => request.abort(), { once: true });
+    request.send(blob);
+  });
+}
