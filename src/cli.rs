@@ -1,11 +1,17 @@
 //! The command line.
 
+mod batch;
+mod schedule;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use offload_common::job::JobId;
+use offload_common::job::{BatchId, JobId};
 
 use crate::exit;
+pub(crate) use schedule::{CreateArgs, OneArgs, PreviewArgs, ScheduleArgs, ScheduleCommand};
+
+pub(crate) use batch::{BatchArgs, BatchCommand, OneBatchArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,16 +47,20 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Run every kind of job on sample files, and show what comes of it
     Demo(DemoArgs),
-    /// Submit a job
+    /// Submit a job, or a file of them
     Submit(SubmitArgs),
     /// Show a job
     Status(StatusArgs),
     /// Wait until jobs are final
     Wait(WaitArgs),
+    /// Show, cancel or repeat batches
+    Batch(BatchArgs),
     /// Cancel jobs, also while they run
     Cancel(CancelArgs),
     /// List jobs, newest first
     List(ListArgs),
+    /// Make, see and steer schedules: jobs that are submitted again and again
+    Schedule(ScheduleArgs),
     /// List the kinds of jobs that the server accepts
     Kinds(KindsArgs),
     /// Print the OpenAPI document, with the kinds of this configuration; needs no server
@@ -198,6 +208,7 @@ Examples:
   offload submit echo '{\"value\": \"hello\"}' --wait
   offload submit report.render @report.json --priority high --delay 3600
   generate | offload submit http.call - --tag nightly
+  offload submit --batch jobs.ndjson --idempotency-key night-17 --wait
   offload submit image.transform --file source=photo.jpg --wait \\
       '{\"outputs\": [{\"name\": \"copy\", \"format\": \"webp\"}]}'";
 
@@ -205,11 +216,22 @@ Examples:
 #[command(after_help = SUBMIT_EXAMPLES)]
 pub(crate) struct SubmitArgs {
     /// The kind of job; `offload kinds` lists them
-    pub(crate) kind: String,
+    #[arg(required_unless_present = "batch")]
+    pub(crate) kind: Option<String>,
 
     /// The payload: JSON, @FILE to read it from a file, - to read it from standard input
     #[arg(default_value = "{}")]
     pub(crate) payload: String,
+
+    /// Submit a file with a job a line (NDJSON) as one batch: all of them, or none. Sent again under the same key if it is cut
+    /// off
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "payload", "files", "queue", "priority", "delay", "run_at",
+                                                           "max_attempts", "timeout", "tags"])]
+    pub(crate) batch: Option<PathBuf>,
+
+    /// With --batch: accept the good jobs where some are bad
+    #[arg(long, requires = "batch")]
+    pub(crate) partial: bool,
 
     /// Upload a file, and put {"file": its id} into this field of the payload; may be given several times
     #[arg(long = "file", value_name = "FIELD=PATH")]
@@ -267,8 +289,12 @@ pub(crate) struct StatusArgs {
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
     /// The jobs' ids
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required_unless_present = "batch", value_name = "ID")]
     pub(crate) ids: Vec<JobId>,
+
+    /// Wait for all jobs of this batch instead
+    #[arg(long, value_name = "ID", conflicts_with = "ids")]
+    pub(crate) batch: Option<BatchId>,
 
     /// Wait at most this long [default: for ever]
     #[arg(long, value_name = "SECONDS")]

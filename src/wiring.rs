@@ -90,6 +90,7 @@ impl Parts {
             queues: config.queues.keys().cloned().collect(),
             config: config.server.clone(),
             jobs: config.jobs.clone(),
+            callbacks: config.callbacks.clone(),
             files_config: config.files.clone(),
         }
     }

@@ -52,7 +52,8 @@ fn root() -> PathBuf {
 
 /// Every Rust file of the repository, except this one, which has to spell out what it looks for.
 fn sources() -> Vec<Source> {
-    let mut folders: Vec<_> = ["src", "tests", "api", "worker", "common"].map(|folder| root().join(folder)).into();
+    let mut folders: Vec<_> =
+        ["src", "tests", "api", "bench", "worker", "common"].map(|folder| root().join(folder)).into();
     let mut sources = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten() {

@@ -9,17 +9,21 @@ use offload_common::clock;
 use offload_common::config::{FilesConfig, JobsConfig, ServerConfig};
 use offload_common::files::Files;
 use offload_common::job::{Job, JobId};
+use offload_common::publisher::Publisher;
 use offload_common::store::{self, Store};
+use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Known};
+use crate::hub::Hub;
 use crate::intake::Intake;
 use crate::problem::Problem;
 use crate::request::TENANT;
 use crate::server::Api;
+use crate::submission::Rules;
 use crate::valve::Valve;
-use crate::waiters::Waiters;
 
 /// The parts of a running intake.
 pub(crate) struct App {
@@ -28,36 +32,53 @@ pub(crate) struct App {
     pub(crate) files: Files,
     pub(crate) catalog: Catalog,
     pub(crate) intake: Intake,
+    pub(crate) publisher: Publisher,
+    /// Large batches are written one at a time.
+    pub(crate) large_batches: Semaphore,
     pub(crate) valve: Arc<Valve>,
-    pub(crate) waiters: Waiters,
+    pub(crate) hub: Hub,
     pub(crate) queues: Vec<String>,
     pub(crate) server: ServerConfig,
     pub(crate) jobs: JobsConfig,
+    /// Whether callbacks may do without a secret of their own.
+    pub(crate) signs: bool,
     pub(crate) files_config: FilesConfig,
     pub(crate) stop: CancellationToken,
+    /// Open WebSockets: they are no connections of the HTTP server any more, but are to be closed before it ends.
+    pub(crate) sockets: TaskTracker,
 }
 
 impl App {
     /// Starts the tasks that requests rely on; they end with `stop`, or when the last request is answered.
     pub(crate) fn start(api: Api, stop: CancellationToken) -> Arc<Self> {
-        let Api { store, broker, publisher, files, specs, mut queues, config: server, jobs, files_config } = api;
+        let Api { store, broker, publisher, files, specs, mut queues, config: server, jobs, callbacks, files_config } =
+            api;
         let patience = Duration::from_secs_f64(server.request_timeout_seconds);
         queues.sort();
         Arc::new(Self {
             // It may be read twice for a request, and is not all that the request asks for.
             catalog: Catalog::new(specs, store.clone(), patience / 3),
-            intake: Intake::spawn(store.clone(), publisher, patience),
+            intake: Intake::spawn(store.clone(), publisher.clone(), patience),
+            publisher,
+            large_batches: Semaphore::new(1),
             valve: Valve::spawn(store.clone(), jobs.window, stop.clone()),
-            waiters: Waiters::spawn(store.clone(), broker.clone(), patience, stop.clone()),
+            hub: Hub::spawn(store.clone(), broker.clone(), patience, stop.clone()),
             store,
             broker,
             files,
             queues,
             server,
             jobs,
+            signs: callbacks.signs(),
             files_config,
             stop,
+            sockets: TaskTracker::new(),
         })
+    }
+
+    /// What submissions are held against.
+    pub(crate) fn rules<'a>(&'a self, known: &'a Known) -> Rules<'a> {
+        Rules { known, queues: &self.queues, limits: &self.jobs, signs: self.signs }
     }
 
     /// When a request that begins to ask the database now is to be answered at the latest.
@@ -99,7 +120,7 @@ impl App {
         if job.state.is_final() || at_most.is_zero() {
             return Ok(job);
         }
-        self.waiters.until_final(id, at_most).await;
+        self.hub.until_final(&job, at_most).await;
         self.job(id).await
     }
 }

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use offload_common::clock;
 use offload_common::kind::{KindCatalog, KindSpec};
 use offload_common::store::{RegisteredKind, Store};
+use offload_common::{callback, clock};
 use std::sync::OnceLock;
 use tokio::time::timeout;
 
@@ -117,6 +117,8 @@ impl Catalog {
 /// All specs by name. What this process was given counts more than what a worker, maybe an older one, registered.
 fn merge(own: &[KindSpec], registered: &[RegisteredKind]) -> Vec<KindSpec> {
     let all = registered.iter().map(|kind| &kind.spec).chain(own);
+    // Offload's own are not for clients.
+    let all = all.filter(|spec| spec.name != callback::KIND);
     all.map(|spec| (&spec.name, spec)).collect::<BTreeMap<_, _>>().into_values().cloned().collect()
 }
 

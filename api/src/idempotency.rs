@@ -16,22 +16,46 @@ const MAX_LENGTH: usize = 255;
 
 /// Reads the key, and ties it to the route (method and path) and the raw body.
 pub(crate) fn read(headers: &HeaderMap, route: &str, body: &[u8]) -> Result<Option<IdempotencyKey>, Problem> {
-    let invalid = |detail: &str| Problem::new(ProblemType::InvalidIdempotencyKey, detail);
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(invalid("the header Idempotency-Key is given more than once"));
+    let Some(mut pending) = Pending::read(headers, route)? else { return Ok(None) };
+    pending.body(body);
+    Ok(Some(pending.finish()))
+}
+
+/// A key whose request's body is still on its way.
+pub(crate) struct Pending {
+    key: String,
+    fingerprint: Sha256,
+}
+
+impl Pending {
+    /// Reads the key, if there is one.
+    pub(crate) fn read(headers: &HeaderMap, route: &str) -> Result<Option<Self>, Problem> {
+        let invalid = |detail: &str| Problem::new(ProblemType::InvalidIdempotencyKey, detail);
+        let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        if values.next().is_some() {
+            return Err(invalid("the header Idempotency-Key is given more than once"));
+        }
+        let key = value
+            .to_str()
+            .ok()
+            .and_then(|text| unquote(text.trim()))
+            .filter(|key| (1..=MAX_LENGTH).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()));
+        let Some(key) = key else {
+            return Err(invalid("the header Idempotency-Key takes 1 to 255 visible ASCII characters, bare or quoted"));
+        };
+        Ok(Some(Self { key, fingerprint: Sha256::new().chain_update(route).chain_update([0]) }))
     }
-    let key = value
-        .to_str()
-        .ok()
-        .and_then(|text| unquote(text.trim()))
-        .filter(|key| (1..=MAX_LENGTH).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()));
-    let Some(key) = key else {
-        return Err(invalid("the header Idempotency-Key takes 1 to 255 visible ASCII characters, bare or quoted"));
-    };
-    let fingerprint = Sha256::new().chain_update(route).chain_update([0]).chain_update(body).finalize().into();
-    Ok(Some(IdempotencyKey { key, fingerprint }))
+
+    /// A further piece of the body.
+    pub(crate) fn body(&mut self, piece: &[u8]) {
+        self.fingerprint.update(piece);
+    }
+
+    /// The key, tied to all of it.
+    pub(crate) fn finish(self) -> IdempotencyKey {
+        IdempotencyKey { key: self.key, fingerprint: self.fingerprint.finalize().into() }
+    }
 }
 
 /// The content of a structured field string (RFC 8941), or the bare text.

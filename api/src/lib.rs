@@ -5,20 +5,24 @@
 //! description beside its handler; the router and the OpenAPI document are made from the same list of them.
 
 mod app;
+mod batch;
 mod body;
 mod catalog;
 mod conditional;
 mod envelope;
+mod hub;
 mod idempotency;
 mod intake;
 mod json_body;
 mod linger;
+mod live;
 mod openapi;
 mod paging;
 mod problem;
 mod query;
 mod request;
 mod routes;
+mod schedule_view;
 mod server;
 mod submission;
 #[cfg(test)]
@@ -26,7 +30,6 @@ mod testing;
 mod timestamp;
 mod valve;
 mod view;
-mod waiters;
 mod waiting;
 
 pub use openapi::openapi;

@@ -58,6 +58,16 @@ impl Query {
         })
     }
 
+    /// Yes or no.
+    pub(crate) fn truth(&mut self, name: &str) -> Option<bool> {
+        self.parse(name, |text| text.parse().map_err(|_| "must be true or false".to_owned()))
+    }
+
+    /// Yes, or no unless said.
+    pub(crate) fn flag(&mut self, name: &str) -> bool {
+        self.truth(name).unwrap_or(false)
+    }
+
     /// A page's length.
     pub(crate) fn limit(&mut self, default: u32, max: u32) -> u32 {
         let limit = self.parse("limit", |text| {

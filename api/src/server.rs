@@ -10,7 +10,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use offload_common::broker::Broker;
-use offload_common::config::{FilesConfig, JobsConfig, ServerConfig};
+use offload_common::config::{CallbacksConfig, FilesConfig, JobsConfig, ServerConfig};
 use offload_common::files::Files;
 use offload_common::kind::KindSpec;
 use offload_common::publisher::Publisher;
@@ -47,6 +47,8 @@ pub struct Api {
     pub config: ServerConfig,
     /// Defaults and limits of jobs.
     pub jobs: JobsConfig,
+    /// What signs callbacks that name no secret.
+    pub callbacks: CallbacksConfig,
     /// Limits of files.
     pub files_config: FilesConfig,
 }
@@ -60,7 +62,9 @@ impl Api {
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
         let address = listener.local_addr()?;
         let drain = Duration::from_secs(self.config.drain_seconds);
-        let router = self.router(shutdown.clone());
+        let app = App::start(self, shutdown.clone());
+        let sockets = app.sockets.clone();
+        let router = routes::router(app);
         let connections = GracefulShutdown::new();
         tracing::info!(%address, "listening");
         while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
@@ -74,9 +78,13 @@ impl Api {
             }
         }
         drop(listener);
-        let left = connections.count();
-        tracing::info!(connections = left, "shutting down");
-        if timeout(drain, connections.shutdown()).await.is_err() {
+        sockets.close();
+        tracing::info!(connections = connections.count(), sockets = sockets.len(), "shutting down");
+        let ended = async {
+            connections.shutdown().await;
+            sockets.wait().await;
+        };
+        if timeout(drain, ended).await.is_err() {
             tracing::warn!(drain_seconds = drain.as_secs(), "requests were still running after the grace time");
         }
         Ok(())
@@ -94,7 +102,8 @@ fn spawn_connection(stream: TcpStream, router: Router, connections: &GracefulShu
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_PATIENCE);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).into_owned();
+    let connection =
+        builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router)).into_owned();
     let connection = connections.watch(connection);
     tokio::spawn(async move {
         if let Err(error) = connection.await {

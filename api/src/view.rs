@@ -79,6 +79,8 @@ struct Links {
     /// The job itself.
     #[serde(rename = "self")]
     this: String,
+    /// What happens to it, as it happens.
+    events: String,
     /// Its result, once `succeeded`.
     result: String,
     /// What its handler wrote.
@@ -172,7 +174,7 @@ impl<'a> From<&'a Attempt> for AttemptView<'a> {
 impl Links {
     fn of(job: JobId) -> Self {
         let this = job_path(job);
-        Self { result: format!("{this}/result"), logs: format!("{this}/logs"), this }
+        Self { events: format!("{this}/events"), result: format!("{this}/result"), logs: format!("{this}/logs"), this }
     }
 }
 
@@ -182,7 +184,7 @@ pub(crate) fn job_path(job: JobId) -> String {
 }
 
 /// What is not there is an empty object.
-fn object<S: Serializer>(value: &Option<&RawValue>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn object<S: Serializer>(value: &Option<&RawValue>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => value.serialize(serializer),
         None => serializer.collect_map::<&str, &str, _>([]),

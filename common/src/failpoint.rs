@@ -6,7 +6,7 @@
 //! program itself, in the task that reaches the point.
 
 /// The steps, in the order in which a job meets them.
-pub const POINTS: [&str; 15] = [
+pub const POINTS: [&str; 17] = [
     "accept.before",
     "accept.after",
     "publish.before",
@@ -22,6 +22,8 @@ pub const POINTS: [&str; 15] = [
     "promote.after",
     "steal.after",
     "reap.after",
+    "fire.before",
+    "fire.after",
 ];
 
 /// A process has come to this step.

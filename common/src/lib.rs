@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod batch;
 pub mod broker;
+pub mod callback;
 pub mod clock;
 pub mod config;
 pub mod failpoint;

@@ -55,6 +55,7 @@ pub(crate) struct Problem {
 struct Detail {
     pointer: Option<String>,
     parameter: Option<String>,
+    line: Option<u64>,
     detail: String,
 }
 
@@ -118,7 +119,13 @@ fn told(status: StatusCode, problem: &Problem) -> String {
     }
     for error in &problem.errors {
         let place = error.pointer.as_deref().or(error.parameter.as_deref()).filter(|place| !place.is_empty());
-        let _ = write!(text, "\n  {}: {}", place.unwrap_or("(the whole body)"), error.detail);
+        let (place, whole) = (place.unwrap_or_default(), place.is_none());
+        let _ = match (error.line, whole) {
+            (Some(line), true) => write!(text, "\n  line {line}: {}", error.detail),
+            (Some(line), false) => write!(text, "\n  line {line}, {place}: {}", error.detail),
+            (None, true) => write!(text, "\n  (the whole body): {}", error.detail),
+            (None, false) => write!(text, "\n  {place}: {}", error.detail),
+        };
     }
     text
 }

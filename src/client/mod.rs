@@ -1,8 +1,10 @@
 //! A small client of the public HTTP API, for the client subcommands and the demo. It knows nothing that any other
 //! client could not know.
 
+mod batch;
 mod error;
 mod job;
+mod schedule;
 mod submission;
 mod wait;
 
@@ -17,8 +19,10 @@ use reqwest::{Body, Method, RequestBuilder, Response, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use batch::BatchView;
 pub(crate) use error::ClientError;
 pub(crate) use job::{FileView, JobView, KindView};
+pub(crate) use schedule::{NewSchedule, ScheduleView};
 pub(crate) use submission::Submission;
 pub(crate) use wait::{Patience, Waited};
 
@@ -102,7 +106,17 @@ impl Client {
 
     /// Lists jobs that match, newest first, page by page up to `limit`.
     pub(crate) async fn jobs(&self, filter: &[(&str, String)], limit: usize) -> Result<Vec<Answer<JobView>>> {
-        let mut request = self.request(Method::GET, "v1/jobs")?.query(filter).query(&[("limit", limit.clamp(1, 1000))]);
+        self.list("v1/jobs", filter, limit).await
+    }
+
+    /// Lists what is at a path, page by page up to `limit`.
+    async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        filter: &[(&str, String)],
+        limit: usize,
+    ) -> Result<Vec<Answer<T>>> {
+        let mut request = self.request(Method::GET, path)?.query(filter).query(&[("limit", limit.clamp(1, 1000))]);
         let mut found = Vec::new();
         loop {
             let response = self.send(request.timeout(ANSWER)).await?;

@@ -1,6 +1,7 @@
 //! One file per subcommand.
 
 mod api;
+mod batch;
 mod cancel;
 mod config;
 mod demo;
@@ -10,6 +11,7 @@ mod kinds;
 mod list;
 mod migrate;
 mod openapi;
+mod schedule;
 mod status;
 mod submit;
 mod verify;
@@ -41,8 +43,10 @@ pub(crate) async fn run(cli: Cli, own: &OwnKinds) -> anyhow::Result<Exit> {
         Command::Submit(args) => submit::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Wait(args) => wait::run(args).await,
+        Command::Batch(args) => batch::run(args.command).await,
         Command::Cancel(args) => cancel::run(args).await,
         Command::List(args) => list::run(args).await,
+        Command::Schedule(args) => schedule::run(args).await,
         Command::Kinds(args) => kinds::run(args).await,
         Command::Health(args) => health::run(args).await,
     }

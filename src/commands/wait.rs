@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use offload_common::job::State;
 
-use super::{about, client, print_job};
+use super::{about, batch, client, print_job};
 use crate::cli::WaitArgs;
 use crate::client::{Patience, Waited};
 use crate::exit::Exit;
@@ -16,6 +16,9 @@ const AT_ONCE: usize = 32;
 /// Waits, and prints each job as it becomes final.
 pub(crate) async fn run(args: WaitArgs) -> anyhow::Result<Exit> {
     let client = client(&args.client.server)?;
+    if let Some(batch) = args.batch {
+        return batch::wait(&client, &args.client, batch, args.timeout.map(Duration::from_secs)).await;
+    }
     let patience = Patience::of(args.timeout.map(Duration::from_secs));
     let waits = args.ids.iter().map(|id| {
         let client = client.clone();

@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod bad_input;
+mod batches;
+mod callbacks;
 mod faults;
 mod http_contract;
+mod live;
 mod load;
+mod schedules;
 mod shutdown;
 mod starting;
 mod submit_to_done;

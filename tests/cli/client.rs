@@ -119,3 +119,40 @@ fn a_reader_that_has_had_enough_is_no_error() {
     std::io::Read::read_to_string(&mut child.stderr.take().expect("piped"), &mut told).expect("UTF-8");
     assert_eq!(told, "");
 }
+
+#[test]
+fn a_file_of_jobs_is_a_batch() {
+    let server = Server::dev();
+    let line = |n: usize, more: &str| format!("{{\"kind\": \"echo\", \"payload\": {{\"value\": {n}{more}}}}}\n");
+    let good: String = (0..20).map(|n| line(n, "")).collect();
+    fs::write(server.folder.path().join("jobs.ndjson"), &good).expect("written");
+    let arguments = ["submit", "--batch", "jobs.ndjson", "--idempotency-key", "night"];
+    let ran = server.run(&[&arguments[..], &["--wait", "--json"]].concat());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let batch = &ran.json()[0];
+    assert_eq!((&batch["total"], &batch["counts"]["succeeded"]), (&json!(20), &json!(20)));
+    let id = batch["id"].as_str().expect("an id").to_owned();
+    let again = server.run(&arguments);
+    assert_eq!((again.code, again.out), (Some(0), format!("{id}  20 jobs\n")), "the key names the same batch");
+    assert!(server.run(&["batch", "show", &id]).out.contains("20 of 20 ended"));
+    assert!(server.run(&["batch", "list"]).out.contains(&id));
+
+    let bad = format!("{good}{}", line(1, ", \"colour\": 1"));
+    fs::write(server.folder.path().join("bad.ndjson"), bad).expect("written");
+    let refused = server.run(&["submit", "--batch", "bad.ndjson"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("line 21"), "{}", refused.err);
+    let partial = server.run(&["submit", "--batch", "bad.ndjson", "--partial", "--json"]);
+    assert_eq!((partial.code, &partial.json()[0]["refused"]), (Some(0), &json!(1)));
+
+    fs::write(
+        server.folder.path().join("fails.ndjson"),
+        line(1, ", \"fail_attempts\": 9").replace("\"payload\"", "\"max_attempts\": 1, \"payload\""),
+    )
+    .expect("written");
+    let failed = server.run(&["submit", "--batch", "fails.ndjson", "--wait"]);
+    assert_eq!(failed.code, Some(10), "{failed:?}");
+    assert!(failed.out.contains("1 failed"), "{}", failed.out);
+    assert_eq!(server.run(&["submit", "--batch", "jobs.ndjson", "echo"]).code, Some(2));
+    assert_eq!(server.run(&["wait"]).code, Some(2));
+}

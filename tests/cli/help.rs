@@ -27,6 +27,17 @@ fn every_subcommand() {
 }
 
 #[test]
+fn every_subcommand_of_schedule() {
+    let commands = ["--help", "create", "list", "show", "preview", "run", "pause", "resume", "delete"];
+    let pages = commands.map(|command| {
+        let arguments =
+            if command == "--help" { vec!["schedule", "--help"] } else { vec!["schedule", command, "--help"] };
+        format!("## offload schedule {command}\n\n{}", help(&arguments))
+    });
+    insta::assert_snapshot!(pages.join("\n"));
+}
+
+#[test]
 fn what_is_not_understood_is_a_usage_error() {
     let folder = tempfile::tempdir().expect("a folder");
     for wrong in [&["nonsense"][..], &["dev", "--lisen", "x"], &["status", "no-id"], &["wait"]] {

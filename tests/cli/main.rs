@@ -5,5 +5,6 @@ mod configuration;
 mod demo;
 mod help;
 mod program;
+mod schedule;
 mod server;
 mod verify;

@@ -52,6 +52,8 @@ pub(crate) async fn claim(engine: Arc<Engine>, worker: WorkerId, ready: Vec<Read
             failpoint::reach("claim.after");
             match answers {
                 Ok(answers) => {
+                    let granted = answers.iter().filter_map(|claimed| Some(claimed.lease()?.job)).collect();
+                    engine.finisher.announce(granted).await;
                     part.into_iter().zip(answers).for_each(|(ready, said)| start(&engine, worker, ready, said))
                 }
                 Err(error) => {

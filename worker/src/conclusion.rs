@@ -92,7 +92,8 @@ impl Conclusion<'_> {
     fn decide(&self, snapshot: &Snapshot, event: &Event, result: Option<RawJson>) -> Option<Finish> {
         match decide(snapshot, event, &self.job.retry_policy, rand::random()) {
             Ok(Decision::Move(transition)) => {
-                Some(Finish { lease: self.lease, transition, result, ran_for: self.ran_for })
+                let (lease, ran_for, linked) = (self.lease, self.ran_for, self.job.linked);
+                Some(Finish { lease, transition, result, ran_for, linked })
             }
             Ok(Decision::RequestCancel) => None,
             Err(illegal) => {
@@ -107,7 +108,7 @@ impl Conclusion<'_> {
         match transaction.finish(finish).await {
             Ok(finished) => {
                 if matches!(finished, Finished::Applied(_)) {
-                    self.engine.finisher.announce(self.job.id).await;
+                    self.engine.finisher.announce(vec![self.job.id]).await;
                 }
                 Step::Known(finished)
             }
@@ -131,7 +132,9 @@ impl Conclusion<'_> {
             (Some((code, message)), _) => tracing::warn!(code, message, ran_ms, "failed"),
             (None, state) => tracing::debug!(%state, ran_ms, "ended"),
         }
-        if to.delay.is_some_and(|delay| delay < LONGEST_NAP) {
+        // The end of a linked job may make others due.
+        let releases = finish.linked && to.to.is_final();
+        if releases || to.delay.is_some_and(|delay| delay < LONGEST_NAP) {
             self.engine.promote.notify_one();
         }
         if let Some(pointer) = pointer {

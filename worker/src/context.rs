@@ -3,11 +3,13 @@
 use std::ops::DerefMut;
 use std::sync::Arc;
 
+use offload_common::callback::Callback;
 use offload_common::files::ByteStream;
 use offload_common::job::{FileId, JobId};
 use offload_common::store::{Candidate, FileRecord, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::engine::Engine;
 use crate::kind::JobError;
@@ -111,6 +113,11 @@ impl Context {
     /// A retry when the storage is not available.
     pub async fn save_file(&self, content_type: &str, content: ByteStream) -> Result<FileRecord, JobError> {
         Ok(self.engine.files.save(&self.tenant, content_type, content, u64::MAX).await?)
+    }
+
+    /// Who is told of the end of a job or a batch, with the secret that signs it.
+    pub(crate) async fn callback(&self, subject: Uuid) -> Result<Option<Callback>, JobError> {
+        Ok(self.engine.store.callback(&self.tenant, subject).await?)
     }
 
     /// The transaction, if the handler opened one.

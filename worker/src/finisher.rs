@@ -77,9 +77,9 @@ impl Finisher {
         retry::until_reached(&what, LONGEST_PAUSE, alone).await
     }
 
-    /// Tells whoever waits for this job that it changed.
-    pub(crate) async fn announce(&self, job: JobId) {
-        announce(&*self.broker, vec![job]).await;
+    /// Tells whoever follows these jobs that they changed.
+    pub(crate) async fn announce(&self, jobs: Vec<JobId>) {
+        announce(&*self.broker, jobs).await;
     }
 }
 
@@ -93,7 +93,8 @@ fn answer(tried: Result<Tried, Unanswered>) -> Result<Written, String> {
     }
 }
 
-async fn announce(broker: &dyn Broker, jobs: Vec<JobId>) {
+/// Tells whoever follows these jobs that they changed.
+pub(crate) async fn announce(broker: &dyn Broker, jobs: Vec<JobId>) {
     if !jobs.is_empty() {
         broker.signal(Signal::Changed(jobs)).await;
     }

@@ -119,6 +119,7 @@ impl Heartbeat {
                 }
                 () = self.claim_turn(&mut turns) => {
                     let turn = claims.turn(session, &self.engine.runs, self.lazy_claim).await;
+                    self.engine.finisher.announce(claims.granted()).await;
                     (turn == Turn::NotAMember).then_some(Over::Fenced)
                 }
             };

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offload_common::job::Nonce;
+use offload_common::job::{JobId, Nonce};
 use offload_common::store::{Claim, Claimed, Session};
 use offload_common::{clock, failpoint};
 use tokio::time::timeout;
@@ -36,9 +36,15 @@ pub(crate) struct LazyClaims {
     silent: VecDeque<Nonce>,
     // The others had no answer when they were made together.
     one_by_one: bool,
+    granted: Vec<JobId>,
 }
 
 impl LazyClaims {
+    /// The jobs whose claims were granted since this was asked last: whoever follows them is to be told.
+    pub(crate) fn granted(&mut self) -> Vec<JobId> {
+        std::mem::take(&mut self.granted)
+    }
+
     /// Claims the runs that want it or have lasted for `lazy`.
     pub(crate) async fn turn(&mut self, session: &mut dyn Session, runs: &Runs, lazy: Duration) -> Turn {
         let (runs, claims) = runs.begin_claims(lazy, clock::instant());
@@ -46,7 +52,7 @@ impl LazyClaims {
         let due: Vec<(Arc<Run>, Claim)> = runs.into_iter().zip(claims).collect();
         let (silent, others): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, c)| self.silent.contains(&c.nonce));
         for part in others.chunks(if self.one_by_one { 1 } else { others.len().max(1) }) {
-            match ask(session, part).await {
+            match ask(session, part, &mut self.granted).await {
                 Turn::Answered => {}
                 Turn::Silence => {
                     match part {
@@ -61,7 +67,7 @@ impl LazyClaims {
         self.one_by_one = false;
         while let Some(nonce) = self.silent.pop_front() {
             let one: Vec<_> = silent.iter().filter(|(_, claim)| claim.nonce == nonce).cloned().collect();
-            match ask(session, &one).await {
+            match ask(session, &one, &mut self.granted).await {
                 Turn::Answered => {}
                 Turn::Silence => {
                     self.silent.push_back(nonce);
@@ -74,7 +80,7 @@ impl LazyClaims {
     }
 }
 
-async fn ask(session: &mut dyn Session, due: &[(Arc<Run>, Claim)]) -> Turn {
+async fn ask(session: &mut dyn Session, due: &[(Arc<Run>, Claim)], granted: &mut Vec<JobId>) -> Turn {
     if due.is_empty() {
         return Turn::Answered;
     }
@@ -95,7 +101,10 @@ async fn ask(session: &mut dyn Session, due: &[(Arc<Run>, Claim)]) -> Turn {
     };
     for ((run, _), answer) in due.iter().zip(&answers) {
         match answer {
-            Claimed::Granted(lease) => run.end_claim(Some(*lease)),
+            Claimed::Granted(lease) => {
+                run.end_claim(Some(*lease));
+                granted.push(lease.job);
+            }
             Claimed::MovedOn => run.end_claim(None),
             // Nobody claims for it any more.
             Claimed::NotAMember => {}

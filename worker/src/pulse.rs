@@ -23,13 +23,17 @@ impl Pulse {
         self.next
     }
 
-    /// Since when every beat succeeded; `None` while the last one did not.
+    /// Since when every beat succeeded in time; `None` while the last one did not.
     pub(crate) const fn steady_since(&self) -> Option<Instant> {
         self.steady_since
     }
 
     /// A beat that began at `began` succeeded.
     pub(crate) fn succeeded(&mut self, began: Instant) {
+        // After a suspension, say: others were as silent as this worker.
+        if self.is_out_of_touch(began) {
+            self.steady_since = None;
+        }
         self.last = began;
         self.next = began + self.period;
         self.steady_since = self.steady_since.or(Some(began));
@@ -85,6 +89,16 @@ mod tests {
         pulse.succeeded(start + s(16));
         assert!(!pulse.is_out_of_touch(start + s(29)));
         assert_eq!((pulse.next(), pulse.steady_since()), (start + s(21), Some(start + s(16))));
+    }
+
+    #[test]
+    fn beats_that_are_too_far_apart_are_not_steady() {
+        let start = clock::instant();
+        let mut pulse = Pulse::new(s(5), s(21), start);
+        pulse.succeeded(start + s(13));
+        assert_eq!(pulse.steady_since(), Some(start));
+        pulse.succeeded(start + s(60));
+        assert_eq!(pulse.steady_since(), Some(start + s(60)), "the process was suspended");
     }
 
     #[test]

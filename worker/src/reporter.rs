@@ -1,15 +1,17 @@
 //! Writes what handlers say while they run: at most four times a second per job, many jobs at a time, and the last of it
-//! before the job's end.
+//! before the job's end. Whoever follows the job is told.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use offload_common::batch::{Batcher, parts};
+use offload_common::broker::Broker;
 use offload_common::job::Lease;
 use offload_common::store::{Error, Report, Store};
-use offload_common::{panics, retry};
+use offload_common::{clock, panics, retry};
 use tokio::time::timeout;
 
+use crate::finisher::announce;
 use crate::run::{Run, Runs};
 
 // Jobs per statement, and bytes of what they said (unless a single one said more).
@@ -17,6 +19,8 @@ const MOST: usize = 500;
 const MOST_BYTES: usize = 16 << 20;
 // What is said within this time is written together.
 const PAUSE: Duration = Duration::from_millis(250);
+// In a run that lasts, within this part of its age: what it says over a day is thousands of rows, not hundreds of thousands.
+const PART_OF_AGE: u32 = 1_000;
 // The longest pause while the database is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 // The end of a job waits this long for the last that it said.
@@ -29,10 +33,16 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     /// Starts the writer.
-    pub(crate) fn spawn(store: Arc<dyn Store>) -> Self {
-        let batches = Batcher::spawn(1, MOST, move |batch| {
-            let store = store.clone();
-            async move { write(&*store, batch).await }
+    pub(crate) fn spawn(store: Arc<dyn Store>, broker: Arc<dyn Broker>) -> Self {
+        let batches = Batcher::spawn(1, MOST, move |batch: Vec<(Arc<Run>, Lease)>| {
+            let (store, broker) = (store.clone(), broker.clone());
+            async move {
+                let jobs: Vec<_> = batch.iter().map(|(run, _)| run.job).collect();
+                let written = write(&*store, batch).await;
+                let told = jobs.into_iter().zip(&written).filter(|(_, written)| written.is_ok());
+                announce(&*broker, told.map(|(job, _)| job).collect()).await;
+                written
+            }
         });
         Self { batches }
     }
@@ -41,7 +51,8 @@ impl Reporter {
     pub(crate) async fn follow(&self, run: &Arc<Run>, runs: &Runs) {
         loop {
             run.reports.arrived().await;
-            tokio::time::sleep(PAUSE).await;
+            let age = clock::instant().duration_since(run.started);
+            tokio::time::sleep(PAUSE.max(age / PART_OF_AGE)).await;
             let Ok(lease) = run.hold(runs).await else { break };
             // What could not be written waits for the next time.
             let _ = self.batches.submit((run.clone(), lease)).await;
@@ -92,7 +103,7 @@ async fn write(store: &dyn Store, batch: Vec<(Arc<Run>, Lease)>) -> Vec<Result<(
 
 /// What became of each. One that the store does not take holds up no other.
 async fn write_each(store: &dyn Store, reports: &[Report]) -> Vec<Result<(), Error>> {
-    let bytes = |report: &Report| report.lines.iter().map(|line| line.message.len()).sum();
+    let bytes = |report: &Report| report.said.iter().map(|said| said.what.text().len()).sum();
     let mut each = Vec::with_capacity(reports.len());
     for part in parts(reports, MOST_BYTES, bytes) {
         let part = &reports[part];

@@ -24,7 +24,7 @@ use crate::engine::Engine;
 use crate::finisher::Finisher;
 use crate::heartbeat::Heartbeat;
 use crate::kind::AnyKind;
-use crate::maintenance::{Loops, Promoter, Pruner, Reaper, Stealer};
+use crate::maintenance::{Firer, Loops, Promoter, Pruner, Reaper, Stealer};
 use crate::probes::Probes;
 use crate::reporter::Reporter;
 use crate::run::{Runs, StopReason};
@@ -111,7 +111,7 @@ impl Worker {
             watchdog: Watchdog::new(Duration::from_secs_f64(parts.config.watchdog_seconds), clock::instant()),
             compute: Compute::new(parts.config.compute_slots),
             finisher: Finisher::spawn(parts.store.clone(), parts.broker.clone()),
-            reporter: Reporter::spawn(parts.store.clone()),
+            reporter: Reporter::spawn(parts.store.clone(), parts.broker.clone()),
             slots: Arc::new(Semaphore::new(slots)),
             suspects: Arc::new(Semaphore::new(1)),
             claims: Semaphore::new(CLAIMS_AT_ONCE),
@@ -204,6 +204,8 @@ impl Worker {
         let Self { engine, inbox, loops, parts, .. } = self;
         let (store, publisher) = (parts.store.clone(), parts.publisher.clone());
         loops.start(Promoter::new(store.clone(), publisher, parts.jobs.window), engine.promote.clone());
+        let firer = Firer { store: store.clone(), broker: parts.broker.clone(), promote: engine.promote.clone() };
+        loops.start(firer, Arc::default());
         let lease = Duration::from_secs_f64(parts.config.lease_seconds);
         loops.start(Reaper { engine: engine.clone(), broker: parts.broker.clone(), lease }, engine.reap.clone());
         let stealer = Stealer {

@@ -1,17 +1,18 @@
 //! The schemas of submissions: one per kind, told apart by the member `kind`.
 
+use offload_common::callback::Event;
 use offload_common::job::Priority;
 use offload_common::kind::KindSpec;
 use serde_json::{Map, Value, json};
 
 use super::COMPONENTS;
-use crate::submission::{MAX_ATTEMPTS, MAX_DELAY_SECONDS, MAX_TAG_CHARS, MAX_TAGS};
+use crate::submission::{MAX_ATTEMPTS, MAX_DELAY_SECONDS, MAX_TAG_CHARS, MAX_TAGS, callback};
 
 /// The name of the schema that takes any kind.
 pub(super) const SUBMISSION: &str = "Submission";
 
 /// The name of the schema of everything that is the same for all kinds.
-const OPTIONS: &str = "SubmissionOptions";
+pub(super) const OPTIONS: &str = "SubmissionOptions";
 
 /// Everything that the kinds add to the document's schemas.
 pub(super) fn schemas(specs: &[KindSpec]) -> Map<String, Value> {
@@ -92,6 +93,7 @@ fn options() -> Value {
                 "items": { "type": "string", "minLength": 1, "maxLength": MAX_TAG_CHARS },
                 "description": "For finding it again: `GET /v1/jobs?tag=…`.",
             },
+            "callback": callback::schema(&Event::OF_JOBS),
         },
     })
 }

@@ -3,6 +3,7 @@
 mod kinds;
 mod operation;
 
+use offload_common::callback::Event;
 use offload_common::kind::KindSpec;
 use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -12,6 +13,7 @@ pub(crate) use operation::{Answer, Operation, Parameter};
 
 use crate::problem::{FieldError, ProblemType};
 use crate::routes::{self, Endpoint};
+use crate::submission::callback;
 
 /// Where schemas live in the document.
 const COMPONENTS: &str = "#/components/schemas/";
@@ -49,6 +51,30 @@ impl Schemas {
 /// The schema of a submission, which the document makes from the kinds.
 pub(crate) fn submission_schema() -> Value {
     json!({ "$ref": format!("{COMPONENTS}{}", kinds::SUBMISSION) })
+}
+
+/// The schema of many submissions.
+pub(crate) fn batch_schema(new: bool, submission: &Value) -> Value {
+    let options = json!({ "$ref": format!("{COMPONENTS}{}", kinds::OPTIONS) });
+    let defaults = json!({ "allOf": [options], "type": ["object", "null"],
+        "description": "What stands for fields that a job does not give; `kind` and `payload` may be among them." });
+    let mut schema = json!({
+        "type": "object",
+        "properties": { "defaults": defaults, "jobs": { "type": "array", "items": {
+            "anyOf": [submission, { "type": "object", "description": "With what `defaults` leaves open." }] } } },
+    });
+    let (properties, required) = (&mut schema["properties"], if new { json!([]) } else { json!(["jobs"]) });
+    if new {
+        properties["follow_up"] = json!({ "anyOf": [submission, { "type": "null" }],
+            "description": "A job that is accepted, once, when all jobs of the batch are final for the first time." });
+        properties["callback"] = callback::schema(&Event::OF_BATCHES);
+        properties["metadata"] =
+            json!({ "type": ["object", "null"], "description": "An object of your own, up to 16 KiB." });
+        properties["sealed"] = json!({ "type": ["boolean", "null"], "default": true,
+            "description": "Whether these are all of its jobs. Else more can be added until it is sealed." });
+    }
+    schema["required"] = required;
+    schema
 }
 
 fn document(endpoints: &[Endpoint], specs: &[KindSpec]) -> Value {
@@ -91,6 +117,8 @@ travels with the job.";
 fn tags() -> Value {
     json!([
         { "name": "jobs", "description": "Submit, follow, cancel and repeat jobs." },
+        { "name": "schedules", "description": "Jobs that are submitted again and again." },
+        { "name": "batches", "description": "Many jobs at once: submit, follow, cancel and repeat them together." },
         { "name": "files", "description": "What jobs read, and what they produce." },
         { "name": "fleet", "description": "What is on offer: kinds, queues, workers." },
         { "name": "server", "description": "Probes and descriptions." },

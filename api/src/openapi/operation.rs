@@ -68,6 +68,20 @@ impl Operation {
         self.parameter(id).problems(&[ProblemType::NotFound]).asks_the_database()
     }
 
+    /// Adds the schedule that the path names.
+    pub(crate) fn of_a_schedule(self) -> Self {
+        let id = Parameter::path("id", "The schedule's id.", json!({ "type": "string", "format": "uuid" }));
+        self.parameter(id).problems(&[ProblemType::NotFound]).asks_the_database()
+    }
+
+    /// Adds the version that a change is meant for.
+    pub(crate) fn may_match(self) -> Self {
+        let text = "The schedule's `ETag` as you know it: if somebody has changed it since, nothing is done. Without it, \
+                    the change is made whatever was there.";
+        self.parameter(Parameter::header("If-Match", text, json!({ "type": "string" })))
+            .problems(&[ProblemType::PreconditionFailed])
+    }
+
     /// Adds the wish to wait.
     pub(crate) fn may_wait(self) -> Self {
         let text = "Wait up to this many seconds for the job to be final. The server cuts long wishes.";

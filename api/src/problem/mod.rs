@@ -22,7 +22,7 @@ pub(crate) use types::{Entry, ProblemType};
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// More errors than this are cut off: a client that sends a thousand wrong rows learns enough from these.
-const MAX_ERRORS: usize = 100;
+pub(crate) const MAX_ERRORS: usize = 100;
 
 /// Seconds after which a request that failed for want of a service is worth sending again.
 const RETRY_AFTER_SECONDS: u64 = 2;
@@ -36,6 +36,9 @@ pub(crate) struct FieldError {
     /// The query parameter that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) parameter: Option<String>,
+    /// The line of the body that it is about, from 1, where the body consists of lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) line: Option<u64>,
     /// What is wrong with it.
     pub(crate) detail: String,
 }
@@ -43,12 +46,17 @@ pub(crate) struct FieldError {
 impl FieldError {
     /// Something in the body.
     pub(crate) fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { pointer: Some(pointer.into()), parameter: None, detail: detail.into() }
+        Self { pointer: Some(pointer.into()), parameter: None, line: None, detail: detail.into() }
+    }
+
+    /// The same, of a part of the body: in this line, or below this pointer.
+    pub(crate) fn within(self, line: Option<u64>, base: &str) -> Self {
+        Self { pointer: self.pointer.map(|pointer| format!("{base}{pointer}")), line, ..self }
     }
 
     /// A query parameter.
     pub(crate) fn parameter(name: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { pointer: None, parameter: Some(name.into()), detail: detail.into() }
+        Self { pointer: None, parameter: Some(name.into()), line: None, detail: detail.into() }
     }
 }
 
@@ -174,9 +182,13 @@ impl IntoResponse for Problem {
 fn summary(errors: &[FieldError]) -> String {
     let Some(first) = errors.first() else { return String::new() };
     let place = first.pointer.as_deref().filter(|p| !p.is_empty()).or(first.parameter.as_deref());
-    let first = match place {
+    let detail = match place {
         Some(place) => format!("{place}: {}", first.detail),
         None => first.detail.clone(),
+    };
+    let first = match first.line {
+        Some(line) => format!("line {line}: {detail}"),
+        None => detail,
     };
     match errors.len() - 1 {
         0 => first,

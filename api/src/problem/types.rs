@@ -16,7 +16,11 @@ pub(crate) enum ProblemType {
     NotFinished,
     NoResult,
     AlreadyFinished,
+    NameTaken,
+    IdempotencyKeyInUse,
+    BatchSealed,
     Gone,
+    PreconditionFailed,
     ContentTooLarge,
     UnsupportedMediaType,
     RangeNotSatisfiable,
@@ -43,7 +47,7 @@ pub(crate) struct Entry {
 
 impl ProblemType {
     /// Every type, by status.
-    pub(crate) const ALL: [ProblemType; 21] = [
+    pub(crate) const ALL: [ProblemType; 25] = [
         ProblemType::MalformedRequest,
         ProblemType::MalformedJson,
         ProblemType::InvalidParameter,
@@ -54,7 +58,11 @@ impl ProblemType {
         ProblemType::NotFinished,
         ProblemType::NoResult,
         ProblemType::AlreadyFinished,
+        ProblemType::NameTaken,
+        ProblemType::IdempotencyKeyInUse,
+        ProblemType::BatchSealed,
         ProblemType::Gone,
+        ProblemType::PreconditionFailed,
         ProblemType::ContentTooLarge,
         ProblemType::UnsupportedMediaType,
         ProblemType::RangeNotSatisfiable,
@@ -139,6 +147,30 @@ impl ProblemType {
                 StatusCode::CONFLICT,
                 "The job has finished",
                 "The job succeeded or failed before it could be cancelled. A final state stays final.",
+            ),
+            Self::NameTaken => (
+                "name-taken",
+                StatusCode::CONFLICT,
+                "The name is taken",
+                "Another schedule has this name. `id` says which: a request that is sent again finds its own.",
+            ),
+            Self::PreconditionFailed => (
+                "precondition-failed",
+                StatusCode::PRECONDITION_FAILED,
+                "It has changed since",
+                "`If-Match` names another version than the one that is there. Read it again, and decide again.",
+            ),
+            Self::IdempotencyKeyInUse => (
+                "idempotency-key-in-use",
+                StatusCode::CONFLICT,
+                "A request with the Idempotency-Key is being written",
+                "The first request with this key has not been answered yet. Send the same again after `Retry-After`.",
+            ),
+            Self::BatchSealed => (
+                "batch-sealed",
+                StatusCode::CONFLICT,
+                "The batch is sealed",
+                "The batch takes no more jobs. Only one that was submitted with `\"sealed\": false` does, until it is sealed.",
             ),
             Self::Gone => ("gone", StatusCode::GONE, "Gone", "It was here, and its time of retention has passed."),
             Self::ContentTooLarge => (

@@ -1,5 +1,6 @@
 //! The endpoints: one file each, with its description beside its handler.
 
+mod batches;
 mod files;
 mod jobs;
 mod kinds;
@@ -7,6 +8,7 @@ mod pages;
 mod probes;
 mod problems;
 mod queues;
+mod schedules;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -56,6 +58,24 @@ impl Endpoint {
         Self { method: Method::POST, path, describe: Some(describe), route: on(MethodFilter::POST, handler) }
     }
 
+    /// Changes something.
+    fn patch<H, T>(path: &'static str, handler: H, describe: fn(&mut Schemas) -> Operation) -> Self
+    where
+        H: Handler<T, Arc<App>>,
+        T: 'static,
+    {
+        Self { method: Method::PATCH, path, describe: Some(describe), route: on(MethodFilter::PATCH, handler) }
+    }
+
+    /// Removes something.
+    fn delete<H, T>(path: &'static str, handler: H, describe: fn(&mut Schemas) -> Operation) -> Self
+    where
+        H: Handler<T, Arc<App>>,
+        T: 'static,
+    {
+        Self { method: Method::DELETE, path, describe: Some(describe), route: on(MethodFilter::DELETE, handler) }
+    }
+
     /// Shows something to people.
     fn page<H, T>(path: &'static str, handler: H) -> Self
     where
@@ -74,8 +94,27 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         jobs::get::endpoint(),
         jobs::result::endpoint(),
         jobs::logs::endpoint(),
+        jobs::events::endpoint(),
+        jobs::socket::endpoint(),
         jobs::cancel::endpoint(),
         jobs::retry::endpoint(),
+        schedules::create::endpoint(),
+        schedules::list::endpoint(),
+        schedules::get::endpoint(),
+        schedules::change::endpoint(),
+        schedules::remove::endpoint(),
+        schedules::preview::endpoint(),
+        schedules::run::endpoint(),
+        schedules::pause::endpoint(),
+        schedules::resume::endpoint(),
+        schedules::fires::endpoint(),
+        batches::submit::endpoint(),
+        batches::list::endpoint(),
+        batches::get::endpoint(),
+        batches::add::endpoint(),
+        batches::seal::endpoint(),
+        batches::cancel::endpoint(),
+        batches::retry::endpoint(),
         files::upload::endpoint(),
         files::download::endpoint(),
         kinds::list::endpoint(),
@@ -165,7 +204,7 @@ mod tests {
             let answer = app.send(request(endpoint.method.clone(), &path, &[], Body::empty())).await;
             assert_ne!(answer.status, 405, "{} {path}", endpoint.method);
             assert!(answer.status < 500, "{} {path}", endpoint.method);
-            let refused = app.send(request(Method::DELETE, &path, &[], Body::empty())).await;
+            let refused = app.send(request(Method::PUT, &path, &[], Body::empty())).await;
             refused.problem(ProblemType::MethodNotAllowed);
             let options = app.send(request(Method::OPTIONS, &path, &[], Body::empty())).await;
             assert_eq!((options.status, options.body.len()), (204, 0));

@@ -1,7 +1,7 @@
 //! The fields of an object, read one by one; what is wrong is collected. An optional field that is `null` is not given.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use chrono::{DateTime, Datelike, SubsecRound, Utc};
@@ -15,12 +15,43 @@ use crate::problem::FieldError;
 pub(super) struct Fields<'a> {
     object: &'a Map<String, Value>,
     members: &'a [(Cow<'a, str>, &'a RawValue)],
+    defaults: &'a Defaults,
     /// What has been found wrong so far.
     pub(super) errors: Vec<FieldError>,
 }
 
+/// What stands for fields that are not there.
+#[derive(Debug, Default)]
+pub(crate) struct Defaults {
+    object: Map<String, Value>,
+    raw: BTreeMap<String, RawJson>,
+}
+
+impl Defaults {
+    /// Those that an object gives.
+    pub(crate) fn new(object: Map<String, Value>, members: &[(Cow<'_, str>, &RawValue)]) -> Self {
+        Self { object, raw: members.iter().map(|(name, raw)| (name.to_string(), (*raw).to_owned())).collect() }
+    }
+
+    /// The object.
+    pub(super) fn object(&self) -> &Map<String, Value> {
+        &self.object
+    }
+
+    /// Whether they hold for a field of this object: one that is there, even as `null`, is not replaced, and the two ways of
+    /// saying when a job is due replace each other.
+    fn hold(&self, name: &str, object: &Map<String, Value>) -> bool {
+        let other = match name {
+            "run_at" => "delay_seconds",
+            "delay_seconds" => "run_at",
+            name => name,
+        };
+        !object.contains_key(name) && !object.contains_key(other)
+    }
+}
+
 /// The JSON Pointer of a member of the object at `parent`.
-pub(super) fn pointer(parent: &str, member: &str) -> String {
+pub(crate) fn pointer(parent: &str, member: &str) -> String {
     format!("{parent}/{}", member.replace('~', "~0").replace('/', "~1"))
 }
 
@@ -30,6 +61,7 @@ impl<'a> Fields<'a> {
         object: &'a Map<String, Value>,
         members: &'a [(Cow<'a, str>, &'a RawValue)],
         known: &[&str],
+        defaults: &'a Defaults,
     ) -> Self {
         let mut errors = Vec::new();
         let mut seen = BTreeSet::new();
@@ -41,7 +73,7 @@ impl<'a> Fields<'a> {
                 errors.push(FieldError::at(pointer("", name), detail));
             }
         }
-        Self { object, members, errors }
+        Self { object, members, defaults, errors }
     }
 
     /// Notes that a field is wrong.
@@ -51,7 +83,7 @@ impl<'a> Fields<'a> {
 
     /// Whether the field is there, `null` included.
     pub(super) fn present(&self, name: &str) -> bool {
-        self.object.contains_key(name)
+        self.value(name).is_some()
     }
 
     /// Whether the field is there and not `null`; notes if not.
@@ -65,22 +97,29 @@ impl<'a> Fields<'a> {
 
     /// The field's value, `null` included.
     pub(super) fn value(&self, name: &str) -> Option<&'a Value> {
-        self.object.get(name)
+        if self.defaults.hold(name, self.object) { self.defaults.object.get(name) } else { self.object.get(name) }
     }
 
-    fn given(&self, name: &str) -> Option<&'a Value> {
-        self.object.get(name).filter(|value| !value.is_null())
+    /// The field's value, if it is there and not `null`.
+    pub(super) fn given(&self, name: &str) -> Option<&'a Value> {
+        self.value(name).filter(|value| !value.is_null())
     }
 
     /// The field as it was sent.
     pub(super) fn raw(&self, name: &str) -> Option<&'a str> {
-        self.members.iter().find(|(member, _)| member == name).map(|(_, raw)| raw.get())
+        self.raw_value(name).map(RawValue::get)
+    }
+
+    fn raw_value(&self, name: &str) -> Option<&'a RawValue> {
+        if self.defaults.hold(name, self.object) {
+            return self.defaults.raw.get(name).map(|raw| &**raw);
+        }
+        self.members.iter().find(|(member, _)| member == name).map(|(_, raw)| *raw)
     }
 
     /// The field as it was sent, to keep; `null` is kept only where it is a value, as in `payload`.
     pub(super) fn raw_json(&self, name: &str) -> Option<RawJson> {
-        let given = self.members.iter().find(|(member, _)| member == name).map(|(_, raw)| *raw);
-        given.filter(|raw| name == "payload" || raw.get() != "null").map(RawValue::to_owned)
+        self.raw_value(name).filter(|raw| name == "payload" || raw.get() != "null").map(RawValue::to_owned)
     }
 
     fn read<T>(

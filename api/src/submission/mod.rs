@@ -1,25 +1,33 @@
 //! From a JSON body to a job: every field is checked, and everything that is wrong is reported together.
 
+pub(crate) mod callback;
 mod fields;
+pub(crate) mod schedule;
 mod text;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use offload_common::RawJson;
+use offload_common::callback::{Callback, Event};
 use offload_common::config::JobsConfig;
 use offload_common::job::{Job, JobId, Lane, NewJob, Priority};
 use offload_common::kind::KindSpec;
-use serde_json::Value;
+use offload_common::schedule::JobTemplate;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::catalog::Known;
 use crate::json_body::JsonBody;
 use crate::problem::{FieldError, Problem};
 use crate::request::{RequestInfo, TENANT};
-use fields::{Fields, pointer};
+pub(crate) use fields::Defaults;
+use fields::Fields;
+pub(crate) use fields::pointer;
 
 /// Every field that a submission may have.
-pub(crate) const FIELDS: [&str; 10] = [
+pub(crate) const FIELDS: [&str; 11] = [
     "kind",
     "payload",
     "queue",
@@ -30,6 +38,7 @@ pub(crate) const FIELDS: [&str; 10] = [
     "timeout_seconds",
     "metadata",
     "tags",
+    "callback",
 ];
 
 /// Attempts at most.
@@ -46,7 +55,7 @@ pub(crate) const MAX_METADATA_BYTES: usize = 16 << 10;
 const MAX_DETAIL_CHARS: usize = 300;
 
 /// A valid submission, with its kind's defaults filled in.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Submission {
     kind: String,
     lane: Lane,
@@ -57,7 +66,53 @@ pub(crate) struct Submission {
     timeout: Duration,
     metadata: Option<RawJson>,
     tags: Vec<String>,
+    callback: Option<Callback>,
     retry_of: Option<JobId>,
+}
+
+/// What submissions are held against.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules<'a> {
+    /// The kinds.
+    pub(crate) known: &'a Known,
+    /// The queues that may be named.
+    pub(crate) queues: &'a [String],
+    /// The operator's limits.
+    pub(crate) limits: &'a JobsConfig,
+    /// Whether a callback may do without a secret of its own.
+    pub(crate) signs: bool,
+}
+
+/// What a submission says beside its kind, its payload and its metadata.
+struct Options {
+    lane: Lane,
+    run_at: Option<DateTime<Utc>>,
+    delay: Option<Duration>,
+    max_attempts: Option<u32>,
+    timeout: Option<u64>,
+    tags: Vec<String>,
+    callback: Option<Callback>,
+}
+
+impl Options {
+    fn read(fields: &mut Fields<'_>, rules: &Rules<'_>, spec: Option<&KindSpec>) -> Self {
+        let lane = Lane {
+            queue: read_queue(fields, rules.queues, spec),
+            priority: fields.parse::<Priority>("priority").unwrap_or_default(),
+        };
+        let (run_at, delay) = read_time(fields);
+        let max_attempts = fields.integer("max_attempts", 1, MAX_ATTEMPTS).and_then(|n| n.try_into().ok());
+        let timeout = fields.integer("timeout_seconds", 1, rules.limits.max_timeout_seconds);
+        let tags = fields.texts("tags", MAX_TAGS, MAX_TAG_CHARS);
+        if fields.object("metadata") && fields.raw("metadata").is_some_and(|raw| raw.len() > MAX_METADATA_BYTES) {
+            fields.error("metadata", format!("must not be longer than {MAX_METADATA_BYTES} bytes"));
+        }
+        let callback = fields.given("callback").map(|given| callback::read(given, &Event::OF_JOBS, rules.signs));
+        let callback = callback.and_then(|read| {
+            read.map_err(|errors| fields.errors.extend(errors.into_iter().map(|e| e.within(None, "/callback")))).ok()
+        });
+        Self { lane, run_at, delay, max_attempts, timeout, tags, callback }
+    }
 }
 
 /// The kind that a body names, if it names one.
@@ -67,52 +122,60 @@ pub(crate) fn kind_of(body: &JsonBody) -> &str {
 
 impl Submission {
     /// Checks a body against the known kinds and queues and the operator's limits.
-    pub(crate) fn read(
-        body: &JsonBody,
-        known: &Known,
-        queues: &[String],
-        limits: &JobsConfig,
-    ) -> Result<Self, Problem> {
+    pub(crate) fn read(body: &JsonBody, rules: &Rules<'_>) -> Result<Self, Problem> {
+        Self::check(body, rules, &Defaults::default()).map_err(Problem::validation)
+    }
+
+    /// The same, with what stands for fields that are not there. Answers everything that is wrong.
+    pub(crate) fn check(body: &JsonBody, rules: &Rules<'_>, defaults: &Defaults) -> Result<Self, Vec<FieldError>> {
         let Some(object) = body.value.as_object() else {
-            return Err(Problem::validation(vec![FieldError::at("", "must be an object")]));
+            return Err(vec![FieldError::at("", "must be an object")]);
         };
         let members = body.members();
-        let mut fields = Fields::new(object, &members, &FIELDS);
-        let spec = read_kind(&mut fields, known);
-        read_payload(&mut fields, known, spec);
-        let lane = Lane {
-            queue: read_queue(&mut fields, queues, spec),
-            priority: fields.parse::<Priority>("priority").unwrap_or_default(),
-        };
-        let (run_at, delay) = read_time(&mut fields);
-        let max_attempts = fields.integer("max_attempts", 1, MAX_ATTEMPTS);
-        let timeout = fields.integer("timeout_seconds", 1, limits.max_timeout_seconds);
-        let tags = fields.texts("tags", MAX_TAGS, MAX_TAG_CHARS);
-        if fields.object("metadata") && fields.raw("metadata").is_some_and(|raw| raw.len() > MAX_METADATA_BYTES) {
-            fields.error("metadata", format!("must not be longer than {MAX_METADATA_BYTES} bytes"));
-        }
+        let mut fields = Fields::new(object, &members, &FIELDS, defaults);
+        let spec = read_kind(&mut fields, rules.known);
+        read_payload(&mut fields, rules.known, spec);
+        let options = Options::read(&mut fields, rules, spec);
         text::find_nul(&body.value, &mut fields.errors);
 
         let (payload, metadata) = (fields.raw_json("payload"), fields.raw_json("metadata"));
         let (Some(spec), Some(payload), true) = (spec, payload, fields.errors.is_empty()) else {
-            return Err(Problem::validation(fields.errors));
+            return Err(fields.errors);
         };
         Ok(Self {
             kind: spec.name.clone(),
-            lane,
+            lane: options.lane,
             payload,
-            run_at,
-            delay,
-            max_attempts: max_attempts.and_then(|n| n.try_into().ok()).unwrap_or(spec.max_attempts),
-            timeout: Duration::from_secs(timeout.unwrap_or(spec.timeout_seconds)),
+            run_at: options.run_at,
+            delay: options.delay,
+            max_attempts: options.max_attempts.unwrap_or(spec.max_attempts),
+            timeout: Duration::from_secs(options.timeout.unwrap_or(spec.timeout_seconds)),
             metadata,
-            tags,
+            tags: options.tags,
+            callback: options.callback,
             retry_of: None,
         })
     }
 
+    /// What is wrong with defaults by themselves, so that it is said once and not of every job.
+    pub(crate) fn check_defaults(defaults: &Defaults, rules: &Rules<'_>) -> Vec<FieldError> {
+        let none = Map::new();
+        let members: Vec<_> = defaults.object().keys().map(|name| (name.as_str().into(), RawValue::NULL)).collect();
+        let unknown = Defaults::default();
+        let mut errors = Fields::new(&none, &members, &FIELDS, &unknown).errors;
+        let mut fields = Fields::new(&none, &[], &FIELDS, defaults);
+        let spec = if fields.present("kind") { read_kind(&mut fields, rules.known) } else { None };
+        if fields.present("payload") {
+            read_payload(&mut fields, rules.known, spec);
+        }
+        Options::read(&mut fields, rules, spec);
+        errors.append(&mut fields.errors);
+        text::find_nul(&Value::Object(defaults.object().clone()), &mut errors);
+        errors
+    }
+
     /// The same job again.
-    pub(crate) fn again(job: Job) -> Self {
+    pub(crate) fn again(job: Job, callback: Option<Callback>) -> Self {
         Self {
             kind: job.kind,
             lane: job.lane,
@@ -123,7 +186,24 @@ impl Submission {
             timeout: job.timeout,
             metadata: job.metadata,
             tags: job.tags,
+            callback,
             retry_of: Some(job.id),
+        }
+    }
+
+    /// What a schedule submits again and again, with `payload` as it was written.
+    fn into_template(self, payload: RawJson, limits: &JobsConfig) -> JobTemplate {
+        JobTemplate {
+            kind: self.kind,
+            queue: self.lane.queue,
+            priority: self.lane.priority,
+            payload,
+            max_attempts: self.max_attempts,
+            timeout_seconds: self.timeout.as_secs(),
+            retry_policy: limits.retry,
+            metadata: self.metadata,
+            tags: self.tags,
+            callback: self.callback,
         }
     }
 
@@ -152,6 +232,7 @@ impl Submission {
             retry_of: self.retry_of,
             fired_by: None,
             idempotency: None,
+            callback: self.callback,
         }
     }
 }

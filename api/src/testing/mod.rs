@@ -11,7 +11,7 @@ use axum::http::{HeaderName, Method, Request};
 use offload_common::RawJson;
 use offload_common::broker::Broker;
 use offload_common::broker::in_process::InProcessBroker;
-use offload_common::config::{Config, FilesConfig, JobsConfig, ServerConfig};
+use offload_common::config::{CallbacksConfig, Config, FilesConfig, JobsConfig, ServerConfig};
 use offload_common::files::Files;
 use offload_common::files::local::LocalFiles;
 use offload_common::job::transition::{Decision, Event, decide};
@@ -30,6 +30,7 @@ use tower::ServiceExt;
 
 pub(crate) use answer::Answer;
 
+use crate::hub::Hub;
 use crate::problem::ProblemType;
 use crate::server::Api;
 
@@ -93,6 +94,7 @@ impl TestApp {
             queues: vec!["default".to_owned(), "reports".to_owned()],
             config: server,
             jobs,
+            callbacks: CallbacksConfig::default(),
             files_config: files,
         }
     }
@@ -126,10 +128,16 @@ impl TestApp {
     /// Runs a queued job as a worker would, up to this event.
     pub(crate) async fn run(&self, job: JobId, event: Event, result: Option<RawJson>) {
         let (_session, lease) = self.claim(job).await;
+        self.end(lease, event, result).await;
+    }
+
+    /// Ends a run as a worker would.
+    pub(crate) async fn end(&self, lease: Lease, event: Event, result: Option<RawJson>) {
+        let job = lease.job;
         let candidate = self.store.fetch(&[job]).await.expect("fetched").remove(0).expect("there");
         let decided = decide(&candidate.snapshot(), &event, &RetryPolicy::default(), 0.5).expect("legal");
         let Decision::Move(transition) = decided else { panic!("no transition") };
-        let finish = Finish { lease, transition, result, ran_for: Duration::ZERO };
+        let finish = Finish { lease, transition, result, ran_for: Duration::ZERO, linked: false };
         let finished = self.store.finish(&[finish]).await.expect("finished");
         assert!(matches!(finished[..], [Finished::Applied(_)]), "{finished:?}");
     }
@@ -141,6 +149,11 @@ impl TestApp {
         let claim = Claim { job, epoch: candidate.epoch, nonce: Nonce::new(), running_for: Duration::ZERO };
         let leases = self.store.claim(session.worker(), &[claim]).await.expect("claimed");
         (session, leases[0].lease().expect("granted"))
+    }
+
+    /// A hub beside that of the router.
+    pub(crate) fn start_hub(&self) -> Hub {
+        Hub::spawn(self.store.clone(), self.broker.clone(), Duration::from_secs(10), self.stop.clone())
     }
 
     /// Says something as a handler would.

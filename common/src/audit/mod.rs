@@ -7,6 +7,9 @@
 //! watched ([`watch`]), and counts once it has looked wrong all the time.
 
 mod accepted;
+mod batches;
+mod callbacks;
+mod fires;
 mod history;
 mod ids;
 mod leases;
@@ -97,8 +100,12 @@ pub async fn run(audit: &dyn Audit, plan: Plan) -> Result<Outcome> {
     let mut accepted = accepted::Accepted::new(plan.retention, plan.accepted);
     let mut leases = leases::Leases::new(plan.lease, plan.watch);
     let mut overdue = overdue::Overdue::new(plan.overdue, plan.window, plan.lease, plan.watch);
+    let mut fires = fires::Fires::new(plan.retention, plan.overdue, plan.lease, plan.watch);
+    let mut batches = batches::Batches::new(plan.retention);
+    let mut callbacks = callbacks::Callbacks::new(plan.retention);
     let mut ids = ids::Ids;
-    let mut checks: Vec<&mut dyn Check> = vec![&mut rows, &mut ids, &mut accepted, &mut leases, &mut overdue];
+    let mut checks: Vec<&mut dyn Check> =
+        vec![&mut rows, &mut ids, &mut accepted, &mut leases, &mut overdue, &mut fires, &mut batches, &mut callbacks];
     checks.extend(ledger.as_mut().map(|check| check as &mut dyn Check));
     checks.extend(history.as_mut().map(|check| check as &mut dyn Check));
 

@@ -2,6 +2,7 @@
 //! environment and flags override it, in that order.
 
 mod broker;
+mod callbacks;
 mod database;
 mod egress;
 mod environment;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use broker::{BrokerConfig, QueueType};
+pub use callbacks::CallbacksConfig;
 pub use database::DatabaseConfig;
 pub use egress::EgressConfig;
 pub use files::FilesConfig;
@@ -50,6 +52,8 @@ pub struct Config {
     pub files: FilesConfig,
     /// Defaults and limits of jobs.
     pub jobs: JobsConfig,
+    /// What signs callbacks.
+    pub callbacks: CallbacksConfig,
     /// The worker side.
     pub worker: WorkerConfig,
     /// What `http.call` may reach.

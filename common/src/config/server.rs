@@ -12,6 +12,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// The longest JSON body, in bytes.
     pub max_body_bytes: u64,
+    /// The longest body of a batch with a job a line, in bytes; each line is bounded by `max_body_bytes`.
+    pub max_batch_bytes: u64,
     /// The longest that `?wait=` and `Prefer: wait=` hold a request, in seconds; longer wishes are cut to it.
     pub max_wait_seconds: u64,
     /// Seconds after which a request that the database does not answer gets its 503.

@@ -11,7 +11,7 @@ pub(super) const REDACTED: &str = "REDACTED";
 
 impl Loaded {
     /// The configuration as TOML, below a comment that says where each value that is not the default comes from.
-    /// Passwords in URLs and the environments of `exec` kinds are redacted.
+    /// Passwords in URLs, what signs callbacks and the environments of `exec` kinds are redacted.
     ///
     /// # Errors
     /// Where a value cannot be written as TOML.
@@ -19,6 +19,10 @@ impl Loaded {
         let mut shown = self.config.clone();
         for url in [&mut shown.database.url, &mut shown.broker.url, &mut shown.files.url].into_iter().flatten() {
             *url = without_password(url);
+        }
+        let callbacks = &mut shown.callbacks;
+        for secret in callbacks.secrets.iter_mut().chain(&mut callbacks.signing_key) {
+            *secret = REDACTED.to_owned();
         }
         for value in shown.kinds.values_mut().flat_map(|kind| kind.environment.values_mut()) {
             *value = REDACTED.to_owned();
@@ -73,6 +77,22 @@ mod tests {
         let again = Sources { file: Some(("shown".into(), text)), ..Sources::default() };
         let config = load(&again).expect("reads back").config;
         assert_eq!(config.database.url.as_deref(), Some("postgres://u:REDACTED@h/d?sslmode=require"));
+    }
+
+    #[test]
+    fn what_signs_is_not_shown() {
+        let secrets = [
+            (
+                "OFFLOAD_CALLBACKS__SECRETS",
+                "whsec_aHVzaGh1c2hodXNoaHVzaGh1c2hodXNo, whsec_aHVzaGh1c2hodXNoaHVzaGh1c2hodXNo",
+            ),
+            ("OFFLOAD_CALLBACKS__SIGNING_KEY", "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="),
+        ];
+        let environment = secrets.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        let loaded = load(&Sources { environment, ..Sources::default() }).expect("valid");
+        assert_eq!(loaded.config.callbacks.secrets().map(|secrets| secrets.len()), Ok(2));
+        let text = loaded.show().expect("TOML");
+        assert!(!text.contains("whsec_a") && !text.contains("whsk_n"), "{text}");
     }
 
     #[test]

@@ -14,6 +14,13 @@ pub(super) fn validate(config: &Config) -> Vec<(Path, String)> {
     services(&mut check, config);
     jobs(&mut check, config);
     worker(&mut check, config);
+    let callbacks = &config.callbacks;
+    if let Err(error) = callbacks.secrets() {
+        check.require(false, "callbacks.secrets", || error.to_string());
+    }
+    if let Err(error) = callbacks.signing_key() {
+        check.require(false, "callbacks.signing_key", || error.to_string());
+    }
     check.at_least("egress.max_response_bytes", config.egress.max_response_bytes, 1);
     let writable = |schema: &String| !schema.is_empty() && schema != "offload";
     let schemas = &config.imports.schemas;

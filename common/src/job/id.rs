@@ -54,6 +54,10 @@ identifier!(
     WorkerId
 );
 identifier!(
+    /// Names a batch.
+    BatchId
+);
+identifier!(
     /// Names a schedule.
     ScheduleId
 );

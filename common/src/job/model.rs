@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{Epoch, JobId, Lane, ScheduleId, State, WorkerId};
 use crate::RawJson;
+use crate::callback::Callback;
 use crate::retry::RetryPolicy;
 
 /// How far a running job has come, as its handler reports it.
@@ -49,6 +50,9 @@ pub struct Attempt {
     pub started_at: Option<DateTime<Utc>>,
     /// When it was given up.
     pub ended_at: DateTime<Utc>,
+    /// The epoch that its end began.
+    #[serde(default)]
+    pub epoch: Epoch,
 }
 
 /// A line that a handler wrote.
@@ -111,6 +115,8 @@ pub struct NewJob {
     pub fired_by: Option<FiredBy>,
     /// The request's `Idempotency-Key`, with the fingerprint of route and body.
     pub idempotency: Option<crate::store::IdempotencyKey>,
+    /// Who is told of its end. It is linked then.
+    pub callback: Option<Callback>,
 }
 
 /// A job as stored.

@@ -20,7 +20,7 @@ pub const SUSPECT_LOSSES: u32 = 2;
 pub const WORKER_LOST: &str = "worker_lost";
 
 /// What the decision looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Snapshot {
     /// Where the job stands.
     pub state: State,

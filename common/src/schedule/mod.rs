@@ -3,6 +3,7 @@
 //! Everything here is pure. Stores take the schedules that are due, ask what is to become of them
 //! ([`Schedule::turn`]), and write that.
 
+mod change;
 mod cron;
 mod model;
 pub mod policy;
@@ -11,8 +12,9 @@ mod timing;
 mod turn;
 mod zone;
 
+pub use change::Change;
 pub use cron::BadCron;
-pub use model::{Definition, MAX_JITTER_SECONDS, Schedule};
+pub use model::{Counts, Definition, MAX_JITTER_SECONDS, Schedule, Trouble};
 pub use policy::{Missed, Outcome, Overlap, Reason, Verdict};
 pub use template::JobTemplate;
 pub use timing::{BadTiming, ClockChange, Fire, INTERVAL_SECONDS, Recurrence, Timing};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -64,8 +65,34 @@ pub struct Schedule {
     pub waiting: u32,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+    /// What has become of its fires so far.
+    pub counts: Counts,
+    /// Why it could not have its turn when it was last tried.
+    pub trouble: Option<Trouble>,
     /// When a client changed it last.
     pub updated_at: DateTime<Utc>,
+}
+
+/// Fires by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Counts {
+    /// Their jobs were submitted in time.
+    pub fired: u64,
+    /// Their jobs were submitted later, having been missed.
+    pub caught_up: u64,
+    /// They were left out.
+    pub skipped: u64,
+    /// Somebody asked for them.
+    pub run_now: u64,
+}
+
+/// What keeps a schedule from its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What is wrong.
+    pub message: String,
+    /// When it was found.
+    pub at: DateTime<Utc>,
 }
 
 impl Definition {
@@ -115,6 +142,7 @@ impl Schedule {
             retry_of: None,
             fired_by: Some(FiredBy { schedule: self.id, at: fire_at }),
             idempotency: None,
+            callback: template.callback.clone(),
         }
     }
 }

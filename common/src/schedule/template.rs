@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::RawJson;
+use crate::callback::Callback;
 use crate::job::{Priority, ScheduleId};
 use crate::retry::RetryPolicy;
 
@@ -29,6 +30,9 @@ pub struct JobTemplate {
     pub metadata: Option<RawJson>,
     /// For filters.
     pub tags: Vec<String>,
+    /// Who is told of its end.
+    #[serde(default)]
+    pub callback: Option<Callback>,
 }
 
 /// Every placeholder there is, with what it stands for.

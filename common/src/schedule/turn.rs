@@ -1,8 +1,10 @@
 //! One schedule's turn: everything that is to be written when it is due.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 
-use super::model::Schedule;
+use super::model::{Counts, Schedule};
 use super::policy::{Outcome, Plan, Reason, Situation, Verdict, plan};
 use super::timing::BadTiming;
 use crate::job::{JobId, NewJob};
@@ -47,6 +49,35 @@ impl Turn {
         let released = self.released.iter().map(|(_, job)| job);
         released.chain(self.records.iter().filter_map(|(_, job)| job.as_ref()))
     }
+
+    /// Leaves out the records of fires that are recorded already, as after a change that brought a fire back: what was
+    /// decided before holds.
+    pub fn leave_out(&mut self, recorded: &HashSet<DateTime<Utc>>) {
+        let waited = |records: &[(Verdict, Option<NewJob>)]| {
+            records.iter().filter(|(verdict, _)| verdict.outcome == Outcome::Waiting).count()
+        };
+        let before = waited(&self.records);
+        self.records.retain(|(verdict, _)| !recorded.contains(&verdict.fire_at));
+        let gone = u32::try_from(before - waited(&self.records)).unwrap_or(u32::MAX);
+        self.waiting = self.waiting.saturating_sub(gone);
+    }
+
+    /// By how much the counts grow.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for verdict in self.records.iter().map(|(verdict, _)| verdict).chain(self.released.iter().map(|(v, _)| v)) {
+            let counted = match verdict.outcome {
+                Outcome::Fired => &mut counts.fired,
+                Outcome::CaughtUp => &mut counts.caught_up,
+                Outcome::RunNow => &mut counts.run_now,
+                Outcome::Skipped => &mut counts.skipped,
+                Outcome::Waiting => continue,
+            };
+            *counted += u64::from(verdict.count);
+        }
+        counts
+    }
 }
 
 impl Schedule {
@@ -87,7 +118,7 @@ impl Schedule {
 mod tests {
     use super::*;
     use crate::job::{Priority, ScheduleId};
-    use crate::schedule::{Definition, JobTemplate, Missed, Overlap, Recurrence};
+    use crate::schedule::{Counts, Definition, JobTemplate, Missed, Overlap, Recurrence};
 
     fn at(time: &str) -> DateTime<Utc> {
         format!("2026-11-23T{time}Z").parse().expect("a time")
@@ -105,6 +136,7 @@ mod tests {
             retry_policy: crate::retry::RetryPolicy::default(),
             metadata: None,
             tags: vec!["nightly".into()],
+            callback: None,
         };
         let definition = Definition {
             recurrence: Recurrence::Cron("*/10 * * * *".into()),
@@ -129,6 +161,8 @@ mod tests {
             last_fire_at: None,
             last_job: Some(JobId::new()),
             waiting: 0,
+            counts: Counts::default(),
+            trouble: None,
             created_at: at("00:00:00"),
             updated_at: at("00:00:00"),
         }
@@ -149,6 +183,18 @@ mod tests {
         let late = job.run_at.expect("a time") - at("10:00:00");
         assert_eq!(late.to_std().expect("later"), schedule.definition.jitter(schedule.id, at("10:00:00")));
         assert_eq!((turn.next_at, turn.last()), (Some(at("10:10:00")), Some((at("10:00:00"), job.id))));
+    }
+
+    #[test]
+    fn what_is_recorded_already_is_not_decided_again() {
+        let mut schedule = schedule(Overlap::Queue);
+        schedule.definition.missed = Missed::All;
+        let mut turn = schedule.turn(&finding("10:20:00", true)).expect("a turn");
+        assert_eq!((turn.records.len(), turn.waiting), (3, 3));
+        turn.leave_out(&HashSet::from([at("10:10:00")]));
+        assert_eq!((turn.records.len(), turn.waiting, turn.counts()), (2, 2, Counts::default()));
+        let turn = schedule.turn(&finding("10:20:00", false)).expect("a turn");
+        assert_eq!(turn.counts(), Counts { caught_up: 1, ..Counts::default() });
     }
 
     /// The clock was put back by a correction: what has been decided is not decided again.

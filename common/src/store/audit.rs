@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::{LaneDepth, Result};
-use crate::job::{Epoch, JobId, Lane, Nonce, State, WorkerId};
+use crate::callback::Event;
+use crate::job::{BatchId, Epoch, JobId, Lane, Nonce, ScheduleId, State, WorkerId};
+use crate::schedule::Outcome;
 
 /// A job's row as it is judged, without what the client wrote. Counts are as stored, wrong ones included.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,12 +96,33 @@ pub struct KeyUse {
     pub tenant: String,
     /// As the client wrote it.
     pub key: String,
-    /// The job that was accepted under it.
+    /// The job, or the batch, that was accepted under it.
     pub job: JobId,
     /// How long ago, by the store's clock.
     pub age: Duration,
-    /// Whether the job is there.
+    /// Whether that is there.
     pub present: bool,
+}
+
+/// A batch with what its rows say, of one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchCount {
+    /// Which.
+    pub id: BatchId,
+    /// How many jobs it says it has.
+    pub total: i64,
+    /// How many it says have succeeded, failed and been cancelled.
+    pub counted: [i64; 3],
+    /// How many of its rows have.
+    pub found: [i64; 3],
+    /// How many of its rows are not final.
+    pub unfinished: i64,
+    /// No jobs are added.
+    pub sealed: bool,
+    /// It has been finished.
+    pub finished: bool,
+    /// How long ago it was made, by the store's clock.
+    pub age: Duration,
 }
 
 /// A column of a table of the application's, in which every job that succeeded leaves its id.
@@ -132,6 +156,70 @@ pub struct LedgerPage {
     pub others: Vec<String>,
     /// Where the next page begins; `None` after the last.
     pub next: Option<String>,
+}
+
+/// A record of a fire, with what it leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FireUse {
+    /// Whose fire it is.
+    pub schedule: ScheduleId,
+    /// Its nominal time.
+    pub fire_at: DateTime<Utc>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The job that was submitted for it.
+    pub job: Option<JobId>,
+    /// How long ago, by the store's clock.
+    pub age: Duration,
+    /// Whether that job is there.
+    pub present: bool,
+}
+
+/// A job that a schedule submitted, with the record of its fire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FiredJob {
+    /// Whose fire it is of.
+    pub schedule: ScheduleId,
+    /// The job.
+    pub job: JobId,
+    /// The nominal time of the fire.
+    pub fire_at: Option<DateTime<Utc>>,
+    /// How long ago it was accepted, by the store's clock.
+    pub age: Duration,
+    /// The job that the record names, if there is a record.
+    pub recorded: Option<Option<JobId>>,
+}
+
+/// A schedule that should have had its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LateSchedule {
+    /// Which.
+    pub id: ScheduleId,
+    /// What it is called.
+    pub name: String,
+    /// When it was due.
+    pub next_at: DateTime<Utc>,
+    /// Why its turn failed.
+    pub trouble: Option<String>,
+}
+
+/// A callback with what it tells of and the job that delivers it, of one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallbackUse {
+    /// The job or the batch.
+    pub subject: Uuid,
+    /// The event that its end is, once it has come; `None` before, and where it is gone.
+    pub end: Option<Event>,
+    /// Whether it is gone.
+    pub gone: bool,
+    /// The events that are asked for.
+    pub events: Vec<Event>,
+    /// How long ago it was fired, by the store's clock, if it was.
+    pub fired: Option<Duration>,
+    /// The job that it was fired with.
+    pub job: Option<JobId>,
+    /// The kind of that job, if it is there.
+    pub kind: Option<String>,
 }
 
 /// A database that can be audited.
@@ -170,6 +258,21 @@ pub trait Audit: Send + Sync {
 
     /// Idempotency keys in order, after one, at most `limit`.
     async fn keys(&self, after: Option<&KeyUse>, limit: u32) -> Result<Vec<KeyUse>>;
+
+    /// Records of fires, in the order of schedules and times, after one, at most `limit`.
+    async fn fires(&self, after: Option<(ScheduleId, DateTime<Utc>)>, limit: u32) -> Result<Vec<FireUse>>;
+
+    /// Jobs that schedules submitted, in the order of schedules and ids, after one, at most `limit`.
+    async fn fired(&self, after: Option<(ScheduleId, JobId)>, limit: u32) -> Result<Vec<FiredJob>>;
+
+    /// Schedules that have been due for longer than this, the longest first, at most `limit`.
+    async fn late_schedules(&self, longer_than: Duration, limit: u32) -> Result<Vec<LateSchedule>>;
+
+    /// Batches in the order of their ids, after one, at most `limit`.
+    async fn batches(&self, after: Option<BatchId>, limit: u32) -> Result<Vec<BatchCount>>;
+
+    /// Callbacks in the order of what they tell of, after one, at most `limit`.
+    async fn callbacks(&self, after: Option<Uuid>, limit: u32) -> Result<Vec<CallbackUse>>;
 
     /// How many rows of a ledger hold nothing that could be an id. [`super::Error::Rejected`] where there is no such
     /// column, or its type cannot hold one.

@@ -65,7 +65,7 @@ mod tests {
     fn finish(to: State) -> Finish {
         let lease = Lease { job: JobId::new(), epoch: 7, worker: WorkerId::new(), nonce: Nonce(42), claimed: true };
         let transition = Transition { to, attempt: 1, losses: 0, delay: None, failure: None };
-        Finish { lease, transition, result: None, ran_for: Duration::ZERO }
+        Finish { lease, transition, result: None, ran_for: Duration::ZERO, linked: false }
     }
 
     fn row(state: State, epoch: Epoch, nonce: i64) -> Fence {

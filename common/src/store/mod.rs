@@ -7,12 +7,14 @@
 //! [`crate::testing`] holds the suite that every implementation passes.
 
 pub mod audit;
+mod batches;
 mod fence;
 mod fleet;
 mod intake;
 pub mod postgres;
 mod row;
 mod runs;
+mod schedules;
 pub mod sqlite;
 mod tables;
 mod upkeep;
@@ -21,15 +23,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
+use uuid::Uuid;
 
+pub use batches::{
+    Batch, BatchFilter, Batches, CancelledPage, Counts, Failed, Filled, Filling, NewBatch, Pages, Target,
+};
 pub use fence::{Fate, Fence};
 pub use fleet::{Beat, RegisteredKind, Steal, Worker, WorkerInfo};
 pub use intake::{Accepted, Cancelled, Dispatch, IdempotencyKey, JobFilter, LaneDepth, Pointer};
-pub use runs::{Candidate, Claim, Claimed, Finish, Finished, Report, ReportedLine};
+pub use runs::{Candidate, Claim, Claimed, Finish, Finished, Report, Saying, Utterance};
+pub use schedules::{Changed, FireRecord, Fired, NewSchedule, NextFire, Removed, ScheduleFilter, Schedules};
 pub use tables::{Column, ColumnType, TableName};
 pub use upkeep::{FileRecord, Judge, Pruned, ReapPolicy, Reaped, Retention};
 
-use crate::job::{Epoch, FileId, Job, JobId, Lease, LogLine, NewJob, WorkerId};
+use crate::callback::Callback;
+use crate::job::{Epoch, EventId, FileId, Job, JobId, Lease, LogLine, NewJob, Trail, WorkerId};
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -104,9 +112,9 @@ pub trait Session: Send {
     async fn leave(self: Box<Self>) -> Result<()>;
 }
 
-/// A database that remembers jobs.
+/// A database that remembers jobs. What it remembers of schedules has a trait of its own: [`Schedules`].
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Batches + Schedules + 'static {
     /// Brings the schema up to date; answers the names of the migrations applied.
     async fn migrate(&self) -> Result<Vec<String>>;
 
@@ -135,8 +143,15 @@ pub trait Store: Send + Sync + 'static {
     /// Cancels a job that has not started, or notes the wish on one that runs. `None` if there is no such job.
     async fn cancel(&self, tenant: &str, id: JobId) -> Result<Option<Cancelled>>;
 
+    /// Who is told of the end of a job or a batch.
+    async fn callback(&self, tenant: &str, subject: Uuid) -> Result<Option<Callback>>;
+
     /// A job's log lines in order, after the line with this (epoch, n).
     async fn logs(&self, job: JobId, after: Option<(Epoch, u32)>, limit: u32) -> Result<Vec<LogLine>>;
+
+    /// What is kept of these jobs' past, each as one look at it finds it, with at most `most` of what its handler said after
+    /// the given event. One entry per job, in order; `None` where there is none. A job is named once.
+    async fn trails(&self, after: &[(JobId, Option<EventId>)], most: u32) -> Result<Vec<Option<Trail>>>;
 
     /// Records a stored file.
     async fn add_file(&self, file: &FileRecord) -> Result<()>;

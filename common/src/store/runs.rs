@@ -45,6 +45,8 @@ pub struct Candidate {
     pub queued_at: DateTime<Utc>,
     /// The W3C `traceparent` of the request.
     pub traceparent: Option<String>,
+    /// Its end has consequences: a batch counts it.
+    pub linked: bool,
 }
 
 impl Candidate {
@@ -111,6 +113,8 @@ pub struct Finish {
     pub result: Option<RawJson>,
     /// How long the handler ran; a lazy run's `started_at` lies this far back.
     pub ran_for: Duration,
+    /// As in [`Candidate::linked`]: which way of writing it is tried first. The row knows better.
+    pub linked: bool,
 }
 
 /// What became of a [`Finish`].
@@ -130,21 +134,66 @@ pub enum Finished {
 pub struct Report {
     /// The claimed lease.
     pub lease: Lease,
-    /// The newest progress, if it changed.
-    pub progress: Option<Progress>,
-    /// New log lines, in order. `n` counts from 0 within a run.
-    pub lines: Vec<ReportedLine>,
+    /// What it said, in order. The last progress among it becomes the job's.
+    pub said: Vec<Utterance>,
 }
 
-/// A log line on its way to the store. Its public id is `<epoch>-<n>`, of the lease's epoch.
-#[derive(Clone, Debug)]
-pub struct ReportedLine {
-    /// Its number within the run.
+impl Report {
+    /// The last progress.
+    #[must_use]
+    pub fn progress(&self) -> Option<&Progress> {
+        self.said.iter().rev().find_map(|said| match &said.what {
+            Saying::Progress(progress) => Some(progress),
+            Saying::Line { .. } => None,
+        })
+    }
+}
+
+/// Something that a handler said, on its way to the store. Its public id is `<epoch>-<n>`, of the lease's epoch. Sent
+/// again, it says the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Utterance {
+    /// Its number within the run, from 1.
     pub n: u32,
-    /// When the handler wrote it.
+    /// When the handler said it.
     pub at: DateTime<Utc>,
-    /// `debug`, `info`, `warn` or `error`.
-    pub level: &'static str,
-    /// The text.
-    pub message: String,
+    /// What.
+    pub what: Saying,
+}
+
+/// What a handler said.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Saying {
+    /// How far it has come.
+    Progress(Progress),
+    /// A line for the log.
+    Line {
+        /// `debug`, `info`, `warn` or `error`.
+        level: &'static str,
+        /// The text.
+        message: String,
+    },
+}
+
+impl Saying {
+    /// The level of a line; progress has none.
+    #[must_use]
+    pub fn level(&self) -> &'static str {
+        if let Saying::Line { level, .. } = self { level } else { "" }
+    }
+
+    /// The text; empty where there is none.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Saying::Progress(progress) => progress.message.as_deref().unwrap_or_default(),
+            Saying::Line { message, .. } => message,
+        }
+    }
+
+    /// How far it has come; a line does not say.
+    #[must_use]
+    pub fn fraction(&self) -> Option<f64> {
+        if let Saying::Progress(progress) = self { Some(progress.fraction) } else { None }
+    }
 }

@@ -6,10 +6,11 @@ use serde_json::json;
 
 use crate::RawJson;
 use crate::clock;
-use crate::job::{FileId, JobId, Lane, NewJob, Priority};
+use crate::job::{FileId, JobId, Lane, NewJob, Priority, Progress};
 use crate::kind::{Effects, KindSpec};
 use crate::retry::RetryPolicy;
-use crate::store::{FileRecord, IdempotencyKey, JobFilter, WorkerInfo};
+use crate::schedule::{Definition, JobTemplate, Missed, Overlap, Recurrence};
+use crate::store::{FileRecord, IdempotencyKey, JobFilter, Saying, Utterance, WorkerInfo};
 
 /// The tenant of everything that a factory makes.
 pub const TENANT: &str = "default";
@@ -53,6 +54,7 @@ pub fn job() -> NewJob {
         retry_of: None,
         fired_by: None,
         idempotency: None,
+        callback: None,
     }
 }
 
@@ -94,6 +96,47 @@ pub fn worker(kinds: &[&str]) -> WorkerInfo {
         queues: vec!["default".to_owned()],
         kinds: kinds.iter().map(|name| kind(name)).collect(),
     }
+}
+
+/// What a schedule does that submits such a job every hour.
+#[must_use]
+pub fn definition() -> Definition {
+    let job = JobTemplate {
+        kind: KIND.to_owned(),
+        queue: "default".to_owned(),
+        priority: Priority::Normal,
+        payload: raw(r#"{"value":1}"#),
+        max_attempts: 5,
+        timeout_seconds: 60,
+        retry_policy: RetryPolicy::default(),
+        metadata: None,
+        tags: Vec::new(),
+        callback: None,
+    };
+    Definition {
+        recurrence: Recurrence::EverySeconds(3600),
+        time_zone: "UTC".to_owned(),
+        starts_at: None,
+        ends_at: None,
+        jitter_seconds: 0.0,
+        missed: Missed::One,
+        max_missed: 100,
+        overlap: Overlap::Skip,
+        job,
+    }
+}
+
+/// A line that a handler wrote, as the `n`th that it said.
+#[must_use]
+pub fn line(n: u32, message: &str) -> Utterance {
+    Utterance { n, at: clock::now(), what: Saying::Line { level: "info", message: message.to_owned() } }
+}
+
+/// How far a handler said that it has come, as the `n`th that it said.
+#[must_use]
+pub fn progress(n: u32, fraction: f64, message: Option<&str>) -> Utterance {
+    let progress = Progress { fraction, message: message.map(str::to_owned) };
+    Utterance { n, at: clock::now(), what: Saying::Progress(progress) }
 }
 
 /// The record of a small text file.

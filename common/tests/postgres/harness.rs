@@ -129,7 +129,7 @@ pub(crate) fn success(lease: Lease) -> Finish {
     let Ok(Decision::Move(transition)) = decide(&job, &Event::Succeed, &RetryPolicy::default(), 0.5) else {
         panic!("a running job can succeed")
     };
-    Finish { lease, transition, result: Some(factory::raw("1")), ran_for: Duration::ZERO }
+    Finish { lease, transition, result: Some(factory::raw("1")), ran_for: Duration::ZERO, linked: false }
 }
 
 pub(crate) async fn state_of(store: &PostgresStore, id: JobId) -> State {

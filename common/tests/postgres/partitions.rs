@@ -6,7 +6,7 @@ use chrono::{Days, NaiveDate, TimeDelta};
 use offload_common::clock;
 use offload_common::job::{JobId, NewJob};
 use offload_common::store::postgres::PostgresStore;
-use offload_common::store::{Pruned, Report, ReportedLine, Retention, Store};
+use offload_common::store::{Pruned, Report, Retention, Store};
 use offload_common::testing::factory::{self, TENANT};
 use sqlx::PgConnection;
 use uuid::{NoContext, Timestamp, Uuid};
@@ -29,8 +29,7 @@ async fn run_to_its_end(store: &PostgresStore, beside: &mut PgConnection, job: N
     let session = store.join(&factory::worker(&[factory::KIND])).await.expect("joined");
     let granted = store.claim(session.worker(), &[claim_of(pointer)]).await.expect("claimed");
     let lease = granted[0].lease().expect("granted");
-    let line = ReportedLine { n: 0, at: clock::now(), level: "info", message: "a line".into() };
-    store.report(&[Report { lease, progress: None, lines: vec![line] }]).await.expect("written");
+    store.report(&[Report { lease, said: vec![factory::line(1, "a line")] }]).await.expect("written");
     store.finish(&[success(lease)]).await.expect("finished");
     let past =
         format!("UPDATE offload.jobs SET finished_at = finished_at - interval '{days_ago} days' WHERE id = '{id}'");

@@ -1,20 +1,23 @@
 //! `offload submit`: one job, from the command line.
 
-mod payload;
+pub(super) mod payload;
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{client, print_job, wait};
+use super::{batch, client, print_job, wait};
 use crate::cli::SubmitArgs;
 use crate::client::{Client, Patience, Submission, Waited};
 use crate::exit::{Exit, UsageError};
 use crate::output;
 
 /// Submits; with `--wait`, prints what the job came to, and its exit code says so.
-pub(crate) async fn run(args: SubmitArgs) -> anyhow::Result<Exit> {
+pub(crate) async fn run(mut args: SubmitArgs) -> anyhow::Result<Exit> {
+    if let Some(file) = args.batch.take() {
+        return batch::submit(args, file).await;
+    }
     let mut payload = payload::read(&args.payload)?;
     let files = args.files.iter().map(|file| named(file)).collect::<Result<Vec<_>, _>>()?;
     let client = client(&args.client.server)?;
@@ -30,7 +33,7 @@ pub(crate) async fn run(args: SubmitArgs) -> anyhow::Result<Exit> {
         max_attempts: args.max_attempts,
         timeout_seconds: args.timeout,
         tags: args.tags,
-        ..Submission::new(&args.kind, payload)
+        ..Submission::new(&args.kind.unwrap_or_default(), payload)
     };
     let job = client.submit(&submission, args.idempotency_key.as_deref()).await?;
     let Some(limit) = args.wait else {

@@ -15,7 +15,7 @@ use crate::exit::UsageError;
 ///
 /// # Errors
 /// Where it cannot be read, or is no JSON.
-pub(super) fn read(argument: &str) -> anyhow::Result<RawJson> {
+pub(in crate::commands) fn read(argument: &str) -> anyhow::Result<RawJson> {
     let (text, place) = if argument == "-" {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod client;
+pub(crate) mod events;
 pub(crate) mod messages;
 pub(crate) mod process;
 pub(crate) mod queues;

@@ -191,6 +191,14 @@ impl Stack {
         self.api = Some(api);
     }
 
+    /// Starts a further API beside the first; answers it with a client of it.
+    pub(crate) async fn start_another_api(&self) -> (Process, Client) {
+        let mut api =
+            Process::start("another api", self.folder(), &self.environment, &["api", "--listen", "127.0.0.1:0"]);
+        let address = api.address().await;
+        (api, Client::new(address))
+    }
+
     /// Takes a variable out of the environment of the processes that are started next.
     pub(crate) fn without(&mut self, name: &str) {
         self.environment.retain(|(known, _)| known != name);

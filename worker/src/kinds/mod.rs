@@ -1,5 +1,6 @@
 //! The job kinds that ship, one per file or folder. Adding one is its file and a line in [`all`].
 
+mod callback;
 mod echo;
 mod exec;
 mod http_call;
@@ -10,6 +11,7 @@ mod table_import;
 
 use std::sync::Arc;
 
+use offload_common::callback::BadSecret;
 use offload_common::config::Config;
 
 use crate::kind::{AnyKind, erase};
@@ -19,6 +21,9 @@ pub use self::exec::BadExecKind;
 /// The configuration asks for kinds that cannot be.
 #[derive(Debug, thiserror::Error)]
 pub enum KindsError {
+    /// What is to sign callbacks cannot.
+    #[error("the configuration's callbacks cannot be signed")]
+    Callbacks(#[source] BadSecret),
     /// A `[kinds.NAME]` is named like a kind that is compiled in.
     #[error("kinds.{0:?}: `{0}` is the name of a built-in kind; choose another")]
     NameTaken(String),
@@ -43,6 +48,7 @@ pub enum KindsError {
 /// [`KindsError`] naming the part of the configuration that is at fault.
 pub fn all(config: &Config, own: &[Arc<dyn AnyKind>]) -> Result<Vec<Arc<dyn AnyKind>>, KindsError> {
     let mut kinds = vec![
+        erase(callback::Delivery::new(config).map_err(KindsError::Callbacks)?),
         erase(echo::Echo),
         erase(http_call::HttpCall::new(&config.egress)),
         erase(image_transform::ImageTransform),

@@ -62,6 +62,7 @@ impl Reconcile for Stealer {
         let stolen = engine.store.steal(&steal).await?;
         failpoint::reach("steal.after");
         let took_some = !stolen.is_empty();
+        engine.finisher.announce(stolen.iter().map(|(job, _)| job.id).collect()).await;
         for ((job, lease), slot) in stolen.into_iter().zip(slots) {
             // The kinds asked for are the kinds that are here.
             let Some(kind) = engine.kinds.get(&job.kind).cloned() else { continue };

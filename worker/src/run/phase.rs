@@ -14,7 +14,7 @@
 use offload_common::job::Lease;
 
 /// Where a run stands with its claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
     /// It runs lazily: the row still says `queued`.
     Unclaimed,

@@ -5,12 +5,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use offload_common::clock;
 use offload_common::job::{Lease, Progress};
-use offload_common::store::{Report, ReportedLine};
+use offload_common::store::{Report, Saying, Utterance};
 use tokio::sync::Notify;
 
 use crate::text::presentable;
 
-// Lines, and bytes of them, that may wait to be written: more than a patient handler writes in a quarter of a second.
+// Utterances, and bytes of them, that may wait to be written: more than a patient handler writes in a quarter of a second.
 const MOST_WAITING: usize = 1_000;
 const MOST_WAITING_BYTES: usize = 1 << 20;
 // Lines per run.
@@ -25,10 +25,13 @@ pub(crate) struct Reports {
 
 #[derive(Default)]
 struct Waiting {
+    // The newest; it has its place among the lines once it is taken, and what was sent once is sent again as it was.
     progress: Option<Progress>,
-    lines: VecDeque<ReportedLine>,
+    said: VecDeque<Utterance>,
     bytes: usize,
-    next: u32,
+    lines: u32,
+    // The number of the last utterance.
+    last: u32,
     // Lines that made room for newer ones, since the last that were taken.
     dropped: u32,
     // Whether what was taken last is still being written.
@@ -47,18 +50,16 @@ impl Reports {
     /// One more line.
     pub(crate) fn line(&self, level: &'static str, message: String) {
         let mut waiting = self.lock();
-        let n = waiting.next;
-        if n > MOST_LINES {
+        if waiting.lines > MOST_LINES {
             return;
         }
-        waiting.next += 1;
-        let line = if n < MOST_LINES {
-            ReportedLine { n, at: clock::now(), level, message: presentable(message) }
+        waiting.lines += 1;
+        let line = if waiting.lines <= MOST_LINES {
+            Saying::Line { level, message: presentable(message) }
         } else {
-            note(n, format!("the log ends here: a run may write {MOST_LINES} lines"))
+            note(format!("the log ends here: a run may write {MOST_LINES} lines"))
         };
-        waiting.bytes += line.message.len();
-        waiting.lines.push_back(line);
+        waiting.say(line);
         waiting.make_room();
         drop(waiting);
         self.arrived.notify_one();
@@ -81,16 +82,19 @@ impl Reports {
     /// a time.
     pub(crate) fn take(&self, lease: Lease) -> Option<Report> {
         let mut waiting = self.lock();
-        waiting.bytes = 0;
-        let (progress, mut lines) = (waiting.progress.take(), std::mem::take(&mut waiting.lines));
-        let dropped = std::mem::take(&mut waiting.dropped);
-        if let Some(first) = lines.front().filter(|_| dropped > 0) {
-            // It takes the number of the last line that it stands for.
-            lines.push_front(note(first.n.saturating_sub(1), format!("{dropped} lines were written too fast to keep")));
+        if let Some(progress) = waiting.progress.take() {
+            waiting.say(Saying::Progress(progress));
         }
-        let said_something = progress.is_some() || !lines.is_empty();
-        waiting.in_flight = said_something;
-        said_something.then(|| Report { lease, progress, lines: lines.into() })
+        waiting.bytes = 0;
+        let mut said = std::mem::take(&mut waiting.said);
+        let dropped = std::mem::take(&mut waiting.dropped);
+        if let Some(first) = said.front().filter(|_| dropped > 0) {
+            // It takes the number of the last line that it stands for.
+            let what = note(format!("{dropped} lines were written too fast to keep"));
+            said.push_front(Utterance { n: first.n.saturating_sub(1), at: first.at, what });
+        }
+        waiting.in_flight = !said.is_empty();
+        waiting.in_flight.then(|| Report { lease, said: said.into() })
     }
 
     /// What was taken has been written, or is given up.
@@ -102,12 +106,9 @@ impl Reports {
     pub(crate) fn put_back(&self, report: Report) {
         let mut waiting = self.lock();
         waiting.in_flight = false;
-        if waiting.progress.is_none() {
-            waiting.progress = report.progress;
-        }
-        for line in report.lines.into_iter().rev() {
-            waiting.bytes += line.message.len();
-            waiting.lines.push_front(line);
+        for said in report.said.into_iter().rev() {
+            waiting.bytes += said.what.text().len();
+            waiting.said.push_front(said);
         }
         waiting.make_room();
         drop(waiting);
@@ -122,20 +123,26 @@ impl Reports {
 
 impl Waiting {
     fn is_empty(&self) -> bool {
-        self.progress.is_none() && self.lines.is_empty()
+        self.progress.is_none() && self.said.is_empty()
+    }
+
+    fn say(&mut self, what: Saying) {
+        self.last += 1;
+        self.bytes += what.text().len();
+        self.said.push_back(Utterance { n: self.last, at: clock::now(), what });
     }
 
     fn make_room(&mut self) {
-        while self.lines.len() > MOST_WAITING || self.bytes > MOST_WAITING_BYTES {
-            let Some(oldest) = self.lines.pop_front() else { break };
-            self.bytes -= oldest.message.len();
-            self.dropped += 1;
+        while self.said.len() > MOST_WAITING || self.bytes > MOST_WAITING_BYTES {
+            let Some(oldest) = self.said.pop_front() else { break };
+            self.bytes -= oldest.what.text().len();
+            self.dropped += u32::from(matches!(oldest.what, Saying::Line { .. }));
         }
     }
 }
 
-fn note(n: u32, message: String) -> ReportedLine {
-    ReportedLine { n, at: clock::now(), level: "warn", message }
+fn note(message: String) -> Saying {
+    Saying::Line { level: "warn", message }
 }
 
 #[cfg(test)]
@@ -148,7 +155,8 @@ mod tests {
     }
 
     fn texts(report: Report) -> Vec<(u32, String)> {
-        report.lines.into_iter().map(|line| (line.n, line.message)).collect()
+        let text = |what| if let Saying::Line { message, .. } = what { Some(message) } else { None };
+        report.said.into_iter().filter_map(|said| Some((said.n, text(said.what)?))).collect()
     }
 
     #[test]
@@ -160,8 +168,9 @@ mod tests {
         reports.line("info", "one".into());
         reports.line("warn", "t\0wo".into());
         let report = reports.take(lease()).expect("said something");
-        assert_eq!(report.progress, Some(Progress { fraction: 1.0, message: None }));
-        assert_eq!(texts(report), [(0, "one".into()), (1, "t\u{fffd}wo".into())]);
+        assert_eq!(report.progress(), Some(&Progress { fraction: 1.0, message: None }));
+        assert_eq!(report.said.last().map(|said| said.n), Some(3), "progress has its place among the lines");
+        assert_eq!(texts(report), [(1, "one".into()), (2, "t\u{fffd}wo".into())]);
         assert!(!reports.is_settled(), "it is being written");
         reports.written();
         assert!(reports.is_settled() && reports.take(lease()).is_none());
@@ -175,10 +184,12 @@ mod tests {
         let failed = reports.take(lease()).expect("said something");
         reports.progress(0.2, String::new());
         reports.line("info", "two".into());
-        reports.put_back(failed);
+        reports.put_back(failed.clone());
         let report = reports.take(lease()).expect("said something");
-        assert_eq!(report.progress.as_ref().map(|p| p.fraction), Some(0.2));
-        assert_eq!(texts(report), [(0, "one".into()), (1, "two".into())]);
+        assert_eq!(report.progress().map(|p| p.fraction), Some(0.2));
+        // It may have been written after all: then it is recognised.
+        assert_eq!(report.said[..2], failed.said);
+        assert_eq!(texts(report), [(1, "one".into()), (3, "two".into())]);
     }
 
     #[test]
@@ -186,8 +197,8 @@ mod tests {
         let reports = Reports::default();
         (0..MOST_WAITING + 5).for_each(|n| reports.line("info", n.to_string()));
         let lines = texts(reports.take(lease()).expect("said something"));
-        assert_eq!(lines[0], (4, "5 lines were written too fast to keep".into()));
-        assert_eq!(lines[1], (5, "5".into()));
+        assert_eq!(lines[0], (5, "5 lines were written too fast to keep".into()));
+        assert_eq!(lines[1], (6, "5".into()));
         assert_eq!(lines.len(), MOST_WAITING + 1);
     }
 

@@ -29,6 +29,33 @@ async fn lines_are_kept_in_order_and_the_last_progress_is_there_at_the_end() {
     assert_eq!(texts, (0..50).map(|n| format!("line {n}")).collect::<Vec<_>>());
 }
 
+/// However often a handler says how far it has come, what is written is little, and the last of it always.
+#[tokio::test]
+async fn a_flood_of_progress_is_a_trickle_in_the_database() {
+    let bench = Bench::new().await;
+    let handler = kind(Effects::Repeatable, |job, _| {
+        Box::pin(async move {
+            let begun = offload_common::clock::instant();
+            for n in 0..50_000u32 {
+                job.progress(f64::from(n) / 50_000.0, n.to_string());
+                if n % 100 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            job.progress(1.0, "done");
+            Ok(json!(begun.elapsed().as_secs_f64()))
+        })
+    });
+    let _worker = bench.worker(&[handler]);
+    let id = bench.submit(job()).await;
+    let done = bench.reaches(id, State::Succeeded).await;
+    let trail = bench.store.trails(&[(id, None)], 1_000).await.expect("read").remove(0).expect("it is there");
+    let seconds: f64 = done.result.expect("a result").get().parse().expect("a number");
+    let most = (4.0 * seconds).ceil() as usize + 1;
+    assert!((1..=most).contains(&trail.said.len()), "{} in {seconds} s", trail.said.len());
+    assert_eq!(trail.said.last().and_then(|said| said.fraction), Some(1.0));
+}
+
 #[tokio::test]
 async fn reports_arrive_while_the_job_runs_and_claim_it() {
     let mut bench = Bench::new().await;

@@ -68,9 +68,10 @@ mod tests {
     use axum::http::Method;
     use offload_common::broker::{Broker, Signal};
     use offload_common::clock;
+    use offload_common::job::JobId;
     use offload_common::job::transition::{Event, Failure, Retry};
-    use offload_common::job::{JobId, Progress};
     use offload_common::store::{Report, Store};
+    use offload_common::testing::factory;
     use serde_json::json;
 
     use crate::problem::ProblemType;
@@ -105,9 +106,8 @@ mod tests {
         assert_eq!(look().await["state"], "queued");
         let (_session, lease) = app.claim(id).await;
         assert_eq!(look().await["state"], "running");
-        for fraction in [0.25, 0.5] {
-            let progress = Some(Progress { fraction, message: Some("half".to_owned()) });
-            app.report(Report { lease, progress, lines: Vec::new() }).await;
+        for (n, fraction) in [(1, 0.25), (2, 0.5)] {
+            app.report(Report { lease, said: vec![factory::progress(n, fraction, Some("half"))] }).await;
             assert_eq!(look().await["progress"], json!({"fraction": fraction, "message": "half"}));
         }
         app.post(&format!("{path}/cancel"), &[], "").await;

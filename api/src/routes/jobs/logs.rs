@@ -82,9 +82,9 @@ fn line_id(text: &str) -> Result<(Epoch, u32), String> {
 
 #[cfg(test)]
 mod tests {
-    use offload_common::clock;
     use offload_common::job::JobId;
-    use offload_common::store::{Report, ReportedLine};
+    use offload_common::store::Report;
+    use offload_common::testing::factory;
     use serde_json::json;
 
     use crate::problem::ProblemType;
@@ -95,8 +95,8 @@ mod tests {
         let app = TestApp::start().await;
         let id = app.submit(json!({})).await;
         let (_session, lease) = app.claim(id).await;
-        let line = |n| ReportedLine { n, at: clock::now(), level: "info", message: format!("line {n}") };
-        app.report(Report { lease, progress: None, lines: (0..12).map(line).collect() }).await;
+        let line = |n: u32| factory::line(n + 1, &format!("line {n}"));
+        app.report(Report { lease, said: (0..12).map(line).collect() }).await;
         let (mut path, mut messages) = (format!("/v1/jobs/{id}/logs?limit=5"), Vec::new());
         loop {
             let page = app.get(&path).await;

@@ -1,11 +1,13 @@
 //! `/v1/jobs`.
 
 pub(super) mod cancel;
+pub(super) mod events;
 pub(super) mod get;
 pub(super) mod list;
 pub(super) mod logs;
 pub(super) mod result;
 pub(super) mod retry;
+pub(super) mod socket;
 pub(super) mod submit;
 
 use std::time::Instant;
@@ -16,10 +18,12 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use offload_common::job::Job;
 use offload_common::store::{Accepted, IdempotencyKey};
+use serde_json::json;
 
 use crate::app::App;
 use crate::idempotency::IDEMPOTENCY_REPLAYED;
-use crate::openapi::{Answer, Operation, Schemas};
+use crate::live;
+use crate::openapi::{Answer, Operation, Parameter, Schemas};
 use crate::problem::{Problem, ProblemType};
 use crate::request::RequestInfo;
 use crate::submission::Submission;
@@ -89,6 +93,16 @@ fn accepts(operation: Operation, schemas: &mut Schemas) -> Operation {
         .header("Location", "The job.")
         .header("Preference-Applied", "Which preferences were honoured.");
     operation.may_wait().idempotent().asks_the_database().answer(accepted).answer(finished)
+}
+
+/// What following a job takes, however its events come; for the description.
+fn follows(operation: Operation) -> Operation {
+    let text = "Only what comes behind this event; for clients that cannot set the header.";
+    let schema = json!({ "type": "string", "examples": ["2-1"] });
+    operation
+        .of_a_job()
+        .parameter(Parameter::query(live::PARAMETER, text, schema))
+        .problems(&[ProblemType::InvalidParameter, ProblemType::ShuttingDown])
 }
 
 /// The state of a job, for problems that are about it.

@@ -16,7 +16,7 @@ use crate::json_body;
 use crate::openapi::{Operation, Schemas};
 use crate::problem::{Problem, ProblemType};
 use crate::query::Query;
-use crate::request::RequestInfo;
+use crate::request::{RequestInfo, TENANT};
 use crate::routes::{Endpoint, Id};
 use crate::submission::Submission;
 use crate::waiting::Waiting;
@@ -53,7 +53,8 @@ async fn handle(
         let problem = Problem::new(ProblemType::NotFinished, describe_state(&job));
         return Err(problem.with("state", job.visible_state().as_str()).retry_after(RETRY_AFTER_SECONDS));
     }
-    super::accept(&app, &request, Submission::again(job), key, &waiting, deadline).await
+    let callback = app.ask_until(deadline, app.store.callback(TENANT, id)).await?;
+    super::accept(&app, &request, Submission::again(job, callback), key, &waiting, deadline).await
 }
 
 #[cfg(test)]

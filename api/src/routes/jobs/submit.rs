@@ -52,7 +52,7 @@ async fn handle(
     let key = idempotency::read(&headers, "POST /v1/jobs", &body.bytes)?;
     let deadline = app.deadline();
     let known = app.catalog.knowing(submission::kind_of(&body)).await;
-    let submission = Submission::read(&body, &known, &app.queues, &app.jobs)?;
+    let submission = Submission::read(&body, &app.rules(&known))?;
     super::accept(&app, &request, submission, key, &waiting, deadline).await
 }
 

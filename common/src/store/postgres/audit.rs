@@ -13,10 +13,13 @@ use super::intake::microseconds;
 use super::ledger::LedgerTable;
 use super::rows::{get, get_lane};
 use super::runs::bounds;
-use super::{lanes, migrate};
+use super::{callbacks, lanes, migrate, schedules};
 use crate::config::DatabaseConfig;
-use crate::job::{JobId, Nonce, WorkerId};
-use crate::store::audit::{Audit, KeyUse, LedgerColumn, LedgerEntry, LedgerPage, Member, Row, Seen};
+use crate::job::{BatchId, JobId, Nonce, ScheduleId, WorkerId};
+use crate::store::audit::{
+    Audit, BatchCount, CallbackUse, FireUse, FiredJob, KeyUse, LateSchedule, LedgerColumn, LedgerEntry, LedgerPage,
+    Member, Row, Seen,
+};
 use crate::store::row::{count, parse};
 use crate::store::{Error, LaneDepth, Result};
 
@@ -100,11 +103,23 @@ FROM offload.workers w CROSS JOIN LATERAL (
     FROM offload.jobs j WHERE j.state = 'running' AND j.worker_id = w.id) r";
 
 pub(super) const KEYS: &str = "-- offload: audit, idempotency keys
-SELECT k.tenant, k.key, k.job_id, j.id IS NOT NULL AS present,
+SELECT k.tenant, k.key, k.job_id,
+       j.id IS NOT NULL OR EXISTS (SELECT FROM offload.batches b WHERE b.id = k.job_id) AS present,
        greatest(0, extract(epoch FROM statement_timestamp() - k.created_at) * 1000000)::bigint AS age
 FROM (SELECT * FROM offload.idempotency_keys WHERE (tenant, key) > ($1, $2) ORDER BY tenant, key LIMIT $3) k
 LEFT JOIN offload.jobs j ON j.id = k.job_id
 ORDER BY k.tenant, k.key";
+
+pub(super) const BATCHES: &str = "-- offload: audit, batches
+SELECT b.id, b.total, b.succeeded, b.failed, b.cancelled, b.sealed, b.finished_at IS NOT NULL AS finished, r.*,
+       greatest(0, extract(epoch FROM statement_timestamp() - b.created_at) * 1000000)::bigint AS age
+FROM (SELECT * FROM offload.batches WHERE id > $1 ORDER BY id LIMIT $2) b CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE j.state = 'succeeded') AS rows_succeeded,
+           count(*) FILTER (WHERE j.state = 'failed') AS rows_failed,
+           count(*) FILTER (WHERE j.state = 'cancelled') AS rows_cancelled,
+           count(*) FILTER (WHERE j.state IN ('scheduled', 'queued', 'running')) AS unfinished
+    FROM offload.jobs j WHERE j.batch_id = b.id) r
+ORDER BY b.id";
 
 /// A PostgreSQL database, to be audited.
 pub struct PostgresAudit {
@@ -208,6 +223,40 @@ impl Audit for PostgresAudit {
             })
         };
         self.line().await.rows(statement).await?.iter().map(used).collect()
+    }
+
+    async fn fires(&self, after: Option<(ScheduleId, DateTime<Utc>)>, limit: u32) -> Result<Vec<FireUse>> {
+        schedules::audited_fires(&mut *self.line().await, after, limit).await
+    }
+
+    async fn fired(&self, after: Option<(ScheduleId, JobId)>, limit: u32) -> Result<Vec<FiredJob>> {
+        schedules::audited_jobs(&mut *self.line().await, after, limit).await
+    }
+
+    async fn late_schedules(&self, longer_than: Duration, limit: u32) -> Result<Vec<LateSchedule>> {
+        schedules::late(&mut *self.line().await, longer_than, limit).await
+    }
+
+    async fn batches(&self, after: Option<BatchId>, limit: u32) -> Result<Vec<BatchCount>> {
+        let after = after.map_or(Uuid::nil(), |id| id.0);
+        let statement = sqlx::query(BATCHES).bind(after).bind(i64::from(limit));
+        let count = |row: &PgRow| {
+            Ok(BatchCount {
+                id: BatchId(get(row, "id")?),
+                total: get(row, "total")?,
+                counted: [get(row, "succeeded")?, get(row, "failed")?, get(row, "cancelled")?],
+                found: [get(row, "rows_succeeded")?, get(row, "rows_failed")?, get(row, "rows_cancelled")?],
+                unfinished: get(row, "unfinished")?,
+                sealed: get(row, "sealed")?,
+                finished: get(row, "finished")?,
+                age: Duration::from_micros(get::<i64>(row, "age")?.unsigned_abs()),
+            })
+        };
+        self.line().await.rows(statement).await?.iter().map(count).collect()
+    }
+
+    async fn callbacks(&self, after: Option<Uuid>, limit: u32) -> Result<Vec<CallbackUse>> {
+        callbacks::used(&mut *self.line().await, after, limit).await
     }
 
     async fn blank_in_ledger(&self, ledger: &LedgerColumn) -> Result<u64> {

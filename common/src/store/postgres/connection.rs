@@ -188,13 +188,13 @@ impl Line {
         call.end(done.map(|done| done.rows_affected()))
     }
 
-    /// Streams text into a `COPY … FROM STDIN`; answers the number of rows.
-    pub(super) async fn copy_in(&mut self, statement: &str, text: &[u8]) -> Result<u64> {
-        let call = self.call(Origin::Handler)?;
+    /// Streams rows into a `COPY … FROM STDIN`; answers their number.
+    pub(super) async fn copy_in(&mut self, origin: Origin, statement: &str, rows: &[u8]) -> Result<u64> {
+        let call = self.call(origin)?;
         let connection = &mut *call.connection;
         let copying = async {
             let mut copy = connection.copy_in_raw(statement).await?;
-            copy.send(text).await?;
+            copy.send(rows).await?;
             copy.finish().await
         };
         let copied = within(call.patience, copying).await;

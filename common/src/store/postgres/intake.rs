@@ -7,17 +7,18 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::connection::{Line, Statement};
+use super::callbacks;
+use super::connection::{Line, State as LineState, Statement};
 use super::rows::get;
 use crate::job::{JobId, NewJob};
 use crate::store::row::parse;
 use crate::store::{Accepted, Dispatch, Error, IdempotencyKey, Pointer, Result};
 
 /// Epochs count from here.
-const FIRST_EPOCH: i64 = 1;
+pub(super) const FIRST_EPOCH: i64 = 1;
 
 /// A key that is there already answers what it was used for; its row is locked, so that no pruning comes between. Rows are
-/// inserted in order, and `queued_at` sorts them in it.
+/// inserted in order, and `queued_at` sorts them in it. Only what is due later has a trail.
 pub(super) const ACCEPT: &str = "-- offload: accept
 WITH submitted AS (
     SELECT s.*, statement_timestamp() AS now,
@@ -25,9 +26,9 @@ WITH submitted AS (
                AS run_at
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::bigint[],
                 $9::boolean[], $10::integer[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[],
-                $16::uuid[], $17::uuid[], $18::timestamptz[], $19::text[], $20::bytea[]) WITH ORDINALITY
+                $16::uuid[], $17::uuid[], $18::timestamptz[], $19::text[], $20::bytea[], $22::boolean[]) WITH ORDINALITY
          AS s (id, tenant, kind, queue, priority, payload, due, delay, admit, max_attempts, timeout_ms, retry_policy,
-               metadata, tags, traceparent, retry_of, schedule_id, fire_at, key, fingerprint, n)
+               metadata, tags, traceparent, retry_of, schedule_id, fire_at, key, fingerprint, linked, n)
 ), keys AS (
     INSERT INTO offload.idempotency_keys AS k (tenant, key, fingerprint, job_id, created_at)
     SELECT tenant, key, fingerprint, id, now FROM submitted WHERE key IS NOT NULL ORDER BY tenant, key
@@ -35,14 +36,17 @@ WITH submitted AS (
     RETURNING tenant, key, fingerprint, job_id
 ), inserted AS (
     INSERT INTO offload.jobs (id, tenant, kind, queue, priority, state, epoch, max_attempts, created_at, run_at, queued_at,
-                              timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of, schedule_id, fire_at)
+                              timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of, schedule_id, fire_at,
+                              trail, linked)
     SELECT s.id, s.tenant, s.kind, s.queue, s.priority::offload.job_priority,
            (CASE WHEN s.admit AND s.run_at <= s.now THEN 'queued' ELSE 'scheduled' END)::offload.job_state, $21,
            s.max_attempts, s.now, s.run_at,
            CASE WHEN s.admit AND s.run_at <= s.now THEN s.now + s.n * interval '1 microsecond' END,
            s.timeout_ms, s.retry_policy::json, s.payload::json, s.metadata::json,
            CASE WHEN s.tags IS NULL THEN '{}' ELSE ARRAY(SELECT json_array_elements_text(s.tags::json)) END,
-           s.traceparent, s.retry_of, s.schedule_id, s.fire_at
+           s.traceparent, s.retry_of, s.schedule_id, s.fire_at,
+           CASE WHEN s.run_at > s.now THEN jsonb_build_array(
+               jsonb_build_object('epoch', $21::bigint, 'state', 'scheduled', 'at', s.now, 'run_at', s.run_at)) END, s.linked
     FROM submitted s
     WHERE s.key IS NULL OR s.id IN (SELECT job_id FROM keys)
     ORDER BY s.n
@@ -52,8 +56,26 @@ SELECT id, state::text, created_at, run_at, queued_at, NULL AS tenant, NULL AS k
 UNION ALL
 SELECT job_id, NULL, NULL, NULL, NULL, tenant, key, fingerprint FROM keys";
 
-/// Accepts a batch; see [`crate::store::Store::accept`].
+/// Accepts jobs; see [`crate::store::Store::accept`]. Only what is kept beside the rows takes a transaction.
 pub(super) async fn accept(line: &mut Line, jobs: &[NewJob]) -> Result<Vec<Accepted>> {
+    if jobs.iter().all(|job| job.callback.is_none()) {
+        return insert(line, jobs).await;
+    }
+    // A caller may have a transaction of its own.
+    let alone = line.state() == LineState::Ready;
+    if alone {
+        line.begin("BEGIN").await?;
+    }
+    let accepted = insert(line, jobs).await?;
+    let new = |(_, accepted): &(&NewJob, &Accepted)| matches!(accepted, Accepted::New { .. });
+    callbacks::keep_of_jobs(line, jobs.iter().zip(&accepted).filter(new).map(|(job, _)| job)).await?;
+    if alone {
+        line.commit().await?;
+    }
+    Ok(accepted)
+}
+
+async fn insert(line: &mut Line, jobs: &[NewJob]) -> Result<Vec<Accepted>> {
     // A key is written once per batch; its later uses are held against what became of the first.
     let mut seen: HashSet<(&str, &str)> = HashSet::new();
     let mut written: Vec<&NewJob> = Vec::with_capacity(jobs.len());
@@ -114,6 +136,7 @@ fn statement(jobs: &[&NewJob]) -> Statement<'static> {
         .bind(each(jobs, |job| job.idempotency.as_ref().map(|key| key.key.as_str())))
         .bind(each(jobs, |job| job.idempotency.as_ref().map(|key| key.fingerprint.to_vec())))
         .bind(FIRST_EPOCH)
+        .bind(each(jobs, |job| job.callback.is_some()))
 }
 
 /// Whole microseconds, as the statements count.

@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 
 use super::connection::Line;
 use super::intake::microseconds;
-use super::rows::{candidate, candidate_columns, get, get_lane};
+use super::rows::{candidate, candidate_columns, get, get_lane, trail};
 use super::runs::is_member;
 use crate::job::{JobId, Lease, Nonce};
 use crate::store::{Candidate, Dispatch, LaneDepth, Pointer, Result, Steal};
@@ -47,7 +47,8 @@ pub(super) use {filled, sources};
 pub(super) const TAKE_TURNS: &str = "-- offload: one promoter at a time
 SELECT pg_advisory_xact_lock(16716973, 0)";
 
-/// The order in which rows are due is the order that `queued_at` gives them.
+/// The order in which rows are due is the order that `queued_at` gives them. A row without a trail was due when it was
+/// accepted: `queued` is what clients have seen all along.
 pub(super) const PROMOTE: &str = concat!(
     "-- offload: promote
 WITH RECURSIVE ",
@@ -73,7 +74,10 @@ WITH RECURSIVE ",
     SELECT id, row_number() OVER (ORDER BY run_at, id) AS n FROM due WHERE place <= room ORDER BY run_at, id LIMIT $2
 )
 UPDATE offload.jobs j
-SET state = 'queued', epoch = j.epoch + 1, queued_at = statement_timestamp() + c.n * interval '1 microsecond'
+SET state = 'queued', epoch = j.epoch + 1, queued_at = statement_timestamp() + c.n * interval '1 microsecond',
+    trail = CASE WHEN j.trail IS NOT NULL THEN ",
+    trail!("'queued'", at: "statement_timestamp()", run_at: "NULL"),
+    " END
 FROM chosen c WHERE j.id = c.id
 RETURNING j.id, j.queue, j.priority::text, j.epoch, j.queued_at, j.traceparent"
 );
@@ -139,7 +143,10 @@ WITH member AS MATERIALIZED (
 )
 UPDATE offload.jobs j
 SET state = 'running', epoch = j.epoch + 1, attempt = j.attempt + 1, worker_id = $1, run_nonce = ($6::bigint[])[c.n],
-    progress = NULL, started_at = statement_timestamp()
+    progress = NULL, started_at = statement_timestamp(),
+    trail = ",
+    trail!("'running'", at: "statement_timestamp()", run_at: "NULL"),
+    "
 FROM chosen c WHERE j.id = c.id
 RETURNING j.run_nonce, c.n, ",
     candidate_columns!()

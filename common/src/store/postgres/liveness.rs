@@ -216,7 +216,7 @@ pub(super) async fn mark(
 ) -> Result<Vec<WorkerId>> {
     let now = clock::instant();
     let vanished = watch.vanished.note(now, &look.vanished, VANISHED_FOR, UNBROKEN);
-    let quiet = watch.quiet.note(now, &look.quiet, lease / 2, Duration::MAX);
+    let quiet = watch.quiet.note(now, &look.quiet, lease / 2, UNBROKEN.max(lease / 4));
     let silent = if judge.steady { quiet } else { Vec::new() };
     if vanished.is_empty() && silent.is_empty() {
         return Ok(Vec::new());

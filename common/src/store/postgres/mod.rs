@@ -8,9 +8,14 @@
 //! - a transition names the epoch and the state that it saw.
 
 mod audit;
+mod batches;
+mod callbacks;
 mod connection;
+mod consequences;
+mod copy;
 mod directory;
 mod error;
+mod fill;
 mod finish;
 mod intake;
 mod lanes;
@@ -25,17 +30,21 @@ mod reap;
 mod reports;
 mod rows;
 mod runs;
+mod schedules;
 mod session;
 mod sql;
+mod trails;
 mod transaction;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
+use crate::callback::Callback;
 use crate::config::DatabaseConfig;
-use crate::job::{Epoch, FileId, Job, JobId, Lease, LogLine, NewJob, WorkerId};
+use crate::job::{Epoch, EventId, FileId, Job, JobId, Lease, LogLine, NewJob, Trail, WorkerId};
 use crate::store::{
     Accepted, Cancelled, Candidate, Claim, Claimed, Dispatch, FileRecord, Finish, Finished, JobFilter, LaneDepth,
     Pointer, Pruned, ReapPolicy, Reaped, RegisteredKind, Report, Result, Retention, Session, Steal, Store, Transaction,
@@ -118,8 +127,19 @@ impl Store for PostgresStore {
         reads::cancel(&mut *self.patient().await?, tenant, id).await
     }
 
+    async fn callback(&self, tenant: &str, subject: Uuid) -> Result<Option<Callback>> {
+        callbacks::read(&mut *self.patient().await?, tenant, subject).await
+    }
+
     async fn logs(&self, job: JobId, after: Option<(Epoch, u32)>, limit: u32) -> Result<Vec<LogLine>> {
         reports::logs(&mut *self.patient().await?, job, after, limit).await
+    }
+
+    async fn trails(&self, after: &[(JobId, Option<EventId>)], most: u32) -> Result<Vec<Option<Trail>>> {
+        if after.is_empty() {
+            return Ok(Vec::new());
+        }
+        trails::trails(&mut *self.patient().await?, after, most).await
     }
 
     async fn add_file(&self, file: &FileRecord) -> Result<()> {
@@ -216,7 +236,8 @@ mod tests {
     use crate::testing::database::TestDatabase;
 
     /// Every statement that does not depend on what is asked for.
-    const STATEMENTS: [&str; 55] = [
+    const STATEMENTS: [&str; 81] = [
+        audit::BATCHES,
         audit::DUE,
         audit::KEYS,
         audit::LOOK,
@@ -227,10 +248,31 @@ mod tests {
         audit::PRIMARY_KEY,
         audit::QUEUED,
         audit::RUNNING,
+        batches::BATCH,
+        batches::BATCHES,
+        batches::ERRORS,
+        batches::FAILED,
+        batches::REPEAT,
+        batches::SEAL,
+        batches::UNFINISHED,
+        callbacks::AUDIT,
+        callbacks::CALLBACK,
+        callbacks::FIRED,
+        callbacks::KEEP,
+        callbacks::OF_BATCH,
+        callbacks::OF_JOBS,
+        consequences::CLOSE,
+        consequences::COUNT,
+        consequences::FOLLOWED,
         directory::ADD_FILE,
         directory::FILE,
         directory::KINDS,
         directory::WORKERS,
+        fill::GROW,
+        fill::LOCK_KEY,
+        fill::MAKE,
+        fill::OPEN,
+        fill::TAKE_KEY,
         finish::FINISH,
         finish::FINISHED,
         intake::ACCEPT,
@@ -245,12 +287,15 @@ mod tests {
         liveness::TERMINATE,
         migrate::VERSION,
         partitions::DAYS,
+        prune::DELETE_BATCHES,
+        prune::DELETE_CALLBACKS,
         prune::DELETE_FILES,
         prune::DELETE_JOBS,
         prune::DELETE_KEYS,
         prune::FORGET_WORKERS,
         prune::NOW,
         reads::CANCEL,
+        reads::CANCEL_LINKED,
         reads::FINISHED,
         reads::JOB,
         reads::STATE,
@@ -268,6 +313,7 @@ mod tests {
         session::LOCK,
         session::NEXT_KEY,
         session::OVERDUE,
+        trails::TRAILS,
         transaction::COLUMNS,
         transaction::HOLDS,
         transaction::LOCK_TABLE_NAME,
@@ -287,7 +333,7 @@ mod tests {
     async fn every_statement_fits_the_schema() {
         let (database, _store) = migrated().await;
         let mut connection = PgConnection::connect(&database.url()).await.expect("connected");
-        for statement in STATEMENTS {
+        for statement in STATEMENTS.into_iter().chain(schedules::STATEMENTS) {
             assert!(statement.starts_with("-- offload: "), "pg_stat_statements shows the name: {statement}");
             if let Err(error) = (&mut connection).prepare(statement.into_sql_str()).await {
                 panic!("{error}\n{statement}");

@@ -35,6 +35,15 @@ WITH old AS MATERIALIZED (
 )
 DELETE FROM offload.jobs j USING old WHERE j.id = old.id";
 
+/// Not one whose jobs run again.
+pub(super) const DELETE_BATCHES: &str = "-- offload: delete old batches
+DELETE FROM offload.batches b WHERE b.finished_at <= $1 AND b.succeeded + b.failed + b.cancelled >= b.total";
+
+/// As long as the job that delivers it is there, it may be tried again, and needs its secret.
+pub(super) const DELETE_CALLBACKS: &str = "-- offload: delete old callbacks
+DELETE FROM offload.callbacks c
+WHERE c.fired_at <= $1 AND NOT EXISTS (SELECT FROM offload.jobs j WHERE j.id = c.job_id)";
+
 pub(super) const DELETE_KEYS: &str = "-- offload: delete old idempotency keys
 DELETE FROM offload.idempotency_keys k USING (
     SELECT tenant, key FROM offload.idempotency_keys WHERE created_at <= $1
@@ -45,6 +54,15 @@ pub(super) const DELETE_FILES: &str = "-- offload: delete old files
 DELETE FROM offload.files f USING (
     SELECT id FROM offload.files WHERE created_at <= $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED) old
 WHERE f.id = old.id RETURNING f.id";
+
+/// What waits is kept while its schedule is there: it is to fire yet.
+pub(super) const DELETE_FIRES: &str = "-- offload: delete old records of fires
+DELETE FROM offload.fires f USING (
+    SELECT f.schedule_id, f.fire_at FROM offload.fires f
+    WHERE f.recorded_at <= $1
+      AND (f.outcome <> 'waiting' OR NOT EXISTS (SELECT FROM offload.schedules s WHERE s.id = f.schedule_id))
+    ORDER BY f.recorded_at LIMIT $2 FOR UPDATE SKIP LOCKED) old
+WHERE f.schedule_id = old.schedule_id AND f.fire_at = old.fire_at";
 
 /// For days in which everything is final: when the last of it finished. That takes reading the whole partition, and never
 /// changes again, so it is done once.
@@ -85,6 +103,14 @@ pub(super) async fn prune(line: &mut Line, lasts: &LastFinishes, retention: &Ret
         let deleted = line.execute(delete).await?;
         pruned.jobs += deleted;
         if deleted < PAGE.unsigned_abs() {
+            break;
+        }
+    }
+    line.execute(sqlx::query(DELETE_BATCHES).bind(cutoff)).await?;
+    line.execute(sqlx::query(DELETE_CALLBACKS).bind(cutoff)).await?;
+    for _ in 0..PAGES {
+        let delete = sqlx::query(DELETE_FIRES).bind(cutoff).bind(PAGE);
+        if line.execute(delete).await? < PAGE.unsigned_abs() {
             break;
         }
     }

@@ -1,10 +1,12 @@
 //! Reading jobs, and cancelling them.
 
 use chrono::TimeDelta;
+use sqlx::postgres::PgRow;
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use super::connection::Line;
+use super::connection::{Line, State as LineState};
+use super::consequences;
 use super::partitions::first_id;
 use super::rows::{get, job, job_columns};
 use super::runs::bounds;
@@ -23,17 +25,38 @@ LEFT JOIN offload.jobs j ON j.id = s.id AND j.id BETWEEN $2 AND $3
 WHERE j.id IS NULL OR j.state IN ('succeeded', 'failed', 'cancelled')";
 
 /// The row is locked while it is judged, so the epoch that it names is the one that it has.
-pub(super) const CANCEL: &str = "-- offload: cancel
-UPDATE offload.jobs j
+macro_rules! cancelling {
+    () => {
+        "UPDATE offload.jobs j
 SET state = CASE j.state WHEN 'running' THEN j.state ELSE 'cancelled' END,
     epoch = CASE j.state WHEN 'running' THEN j.epoch ELSE j.epoch + 1 END,
     finished_at = CASE j.state WHEN 'running' THEN NULL ELSE statement_timestamp() END,
-    cancel_requested = j.state = 'running'
-WHERE j.id = $1 AND j.tenant = $2 AND j.state IN ('scheduled', 'queued', 'running')
-RETURNING j.state::text";
+    cancel_requested = j.state = 'running'"
+    };
+}
+
+/// Not where that ends a linked job.
+pub(super) const CANCEL: &str = concat!(
+    "-- offload: cancel
+",
+    cancelling!(),
+    "
+WHERE j.id = $1 AND j.tenant = $2 AND (j.state = 'running' OR j.state IN ('scheduled', 'queued') AND NOT j.linked)
+RETURNING j.state::text"
+);
+
+/// Linked or not, in a transaction with what follows.
+pub(super) const CANCEL_LINKED: &str = concat!(
+    "-- offload: cancel linked jobs
+",
+    cancelling!(),
+    "
+WHERE j.id = ANY ($1) AND j.state IN ('scheduled', 'queued', 'running')
+RETURNING j.id, j.state::text, j.linked"
+);
 
 pub(super) const STATE: &str = "-- offload: state
-SELECT j.state::text FROM offload.jobs j WHERE j.id = $1 AND j.tenant = $2";
+SELECT j.state::text, j.linked FROM offload.jobs j WHERE j.id = $1 AND j.tenant = $2";
 
 /// Ids carry the clock of the process that made them; rows are stamped by the database's. They differ by less than this.
 const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::hours(1);
@@ -108,14 +131,57 @@ pub(super) async fn finished(line: &mut Line, ids: &[JobId]) -> Result<Vec<JobId
 /// Cancels; see [`crate::store::Store::cancel`].
 pub(super) async fn cancel(line: &mut Line, tenant: &str, id: JobId) -> Result<Option<Cancelled>> {
     if let Some(row) = line.row(sqlx::query(CANCEL).bind(id.0).bind(tenant)).await? {
-        return match parse("state", get(&row, "state")?)? {
-            State::Running => Ok(Some(Cancelled::Requested)),
-            _ => Ok(Some(Cancelled::Now)),
-        };
+        return cancelled(&row).map(Some);
     }
     let Some(row) = line.row(sqlx::query(STATE).bind(id.0).bind(tenant)).await? else { return Ok(None) };
-    match parse("state", get(&row, "state")?)? {
-        State::Cancelled => Ok(Some(Cancelled::Now)),
-        state => Ok(Some(Cancelled::TooLate(state))),
+    let state: State = parse("state", get(&row, "state")?)?;
+    if get(&row, "linked")? && !state.is_final() {
+        // A caller may have a transaction of its own.
+        let alone = line.state() == LineState::Ready;
+        if alone {
+            line.begin("BEGIN").await?;
+        }
+        let rows = cancel_all(line, vec![id.0]).await?;
+        if alone {
+            line.commit().await?;
+        }
+        if let Some((_, cancelled)) = rows.into_iter().next() {
+            return Ok(Some(cancelled));
+        }
+        // It ended in between.
+        let Some(row) = line.row(sqlx::query(STATE).bind(id.0).bind(tenant)).await? else { return Ok(None) };
+        return too_late(&row).map(Some);
+    }
+    too_late(&row).map(Some)
+}
+
+/// Cancels what is not final of some jobs, linked ones too, in a transaction that is open.
+pub(super) async fn cancel_all(line: &mut Line, ids: Vec<Uuid>) -> Result<Vec<(JobId, Cancelled)>> {
+    let rows = line.rows(sqlx::query(CANCEL_LINKED).bind(ids)).await?;
+    let (mut all, mut ended) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in &rows {
+        let (id, cancelled) = (get::<Uuid>(row, "id")?, cancelled(row)?);
+        if cancelled == Cancelled::Now && get(row, "linked")? {
+            ended.push(id);
+        }
+        all.push((JobId(id), cancelled));
+    }
+    consequences::follow(line, ended).await?;
+    Ok(all)
+}
+
+/// What the update left.
+fn cancelled(row: &PgRow) -> Result<Cancelled> {
+    match parse("state", get(row, "state")?)? {
+        State::Running => Ok(Cancelled::Requested),
+        _ => Ok(Cancelled::Now),
+    }
+}
+
+/// What a row says that the update left alone.
+fn too_late(row: &PgRow) -> Result<Cancelled> {
+    match parse("state", get(row, "state")?)? {
+        State::Cancelled => Ok(Cancelled::Now),
+        state => Ok(Cancelled::TooLate(state)),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::postgres::PgRow;
 
 use super::connection::Line;
-use super::finish::finish;
+use super::finish::apply_linked;
 use super::liveness::{self, Watch};
 use super::rows::{get, get_count, get_lane};
 use crate::clock;
@@ -101,20 +101,26 @@ async fn take_back(line: &mut Line) -> Result<Reaped> {
     for orphan in &orphans {
         // Losing a worker brings no delay, so neither the policy nor chance has a say.
         if let Ok(Decision::Move(transition)) = decide(&orphan.snapshot, &Event::Lose, &RetryPolicy::default(), 0.5) {
-            finishes.push(Finish { lease: orphan.lease, transition, result: None, ran_for: Duration::ZERO });
+            finishes.push(Finish {
+                lease: orphan.lease,
+                transition,
+                result: None,
+                ran_for: Duration::ZERO,
+                linked: true,
+            });
         }
     }
-    let finished = if finishes.is_empty() { Vec::new() } else { finish(line, &finishes).await? };
+    let finished = if finishes.is_empty() { Vec::new() } else { apply_linked(line, &finishes).await? };
     line.commit().await?;
     let mut reaped = Reaped::default();
     for (orphan, finished) in orphans.into_iter().zip(finished) {
         match finished {
-            Finished::Applied(Some(pointer)) => {
+            Some(Finished::Applied(Some(pointer))) => {
                 reaped.requeued.push(Dispatch { lane: orphan.lane, pointer, traceparent: orphan.traceparent });
             }
-            Finished::Applied(None) => reaped.ended.push(orphan.lease.job),
+            Some(Finished::Applied(None)) => reaped.ended.push(orphan.lease.job),
             // The row is locked, so that nobody can have been faster; the next pass sees what is left.
-            Finished::CancelRequested | Finished::Lost => {}
+            Some(Finished::CancelRequested | Finished::Lost) | None => {}
         }
     }
     Ok(reaped)

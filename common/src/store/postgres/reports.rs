@@ -9,22 +9,28 @@ use super::runs::bounds;
 use crate::job::{Epoch, JobId, LogLine, Progress};
 use crate::store::{Report, Result};
 
-/// A line that an earlier try wrote is left as it is. Only a report with progress makes a new version of the row.
+/// The rows are locked, so that what is said under a lease is there before whatever ends it: nobody who has seen the end
+/// finds more of the run later. What an earlier try wrote is left as it is. Only a report with progress makes a new version
+/// of the row.
 pub(super) const REPORT: &str = "-- offload: report
-WITH progressed AS (
-    UPDATE offload.jobs j SET progress = p.progress::json
-    FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS p (id, epoch, progress)
-    WHERE j.id = p.id AND j.id BETWEEN $4 AND $5 AND j.epoch = p.epoch AND j.state = 'running'
+WITH held AS MATERIALIZED (
+    SELECT j.id, j.epoch, r.progress FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS r (id, epoch, progress)
+    JOIN offload.jobs j ON j.id = r.id
+    WHERE j.id BETWEEN $4 AND $5 AND j.epoch = r.epoch AND j.state = 'running'
+    ORDER BY j.id FOR NO KEY UPDATE OF j
+), progressed AS (
+    UPDATE offload.jobs j SET progress = h.progress::json FROM held h
+    WHERE j.id = h.id AND j.id BETWEEN $4 AND $5 AND h.progress IS NOT NULL
 )
-INSERT INTO offload.job_logs (job_id, epoch, n, at, level, message)
-SELECT l.* FROM unnest($6::uuid[], $7::bigint[], $8::integer[], $9::timestamptz[], $10::text[], $11::text[])
-    AS l (id, epoch, n, at, level, message)
-JOIN offload.jobs j ON j.id = l.id AND j.id BETWEEN $4 AND $5 AND j.epoch = l.epoch AND j.state = 'running'
+INSERT INTO offload.job_logs (job_id, epoch, n, at, level, message, fraction)
+SELECT s.* FROM unnest($6::uuid[], $7::bigint[], $8::integer[], $9::timestamptz[], $10::text[], $11::text[], $12::float8[])
+    AS s (id, epoch, n, at, level, message, fraction)
+JOIN held h ON h.id = s.id AND h.epoch = s.epoch
 ON CONFLICT DO NOTHING";
 
 pub(super) const LOGS: &str = "-- offload: logs
 SELECT epoch, n, at, level, message FROM offload.job_logs
-WHERE job_id = $1 AND (epoch, n) > ($2, $3) ORDER BY epoch, n LIMIT $4";
+WHERE job_id = $1 AND (epoch, n) > ($2, $3) AND fraction IS NULL ORDER BY epoch, n LIMIT $4";
 
 /// Writes what handlers said; see [`crate::store::Store::report`].
 pub(super) async fn report(line: &mut Line, reports: &[Report]) -> Result<()> {
@@ -32,34 +38,34 @@ pub(super) async fn report(line: &mut Line, reports: &[Report]) -> Result<()> {
     reports.sort_by_key(|report| report.lease.job);
     let ids: Vec<Uuid> = reports.iter().map(|report| report.lease.job.0).collect();
     let (least, greatest) = bounds(&ids);
-
-    let (mut ids, mut epochs, mut progress) = (Vec::new(), Vec::new(), Vec::new());
-    for report in &reports {
-        if let Some(newest) = &report.progress {
-            ids.push(report.lease.job.0);
-            epochs.push(report.lease.epoch);
-            progress.push(json(newest));
-        }
-    }
-    let mut statement = sqlx::query(REPORT).bind(ids).bind(epochs).bind(progress).bind(least).bind(greatest);
+    let mut statement = sqlx::query(REPORT)
+        .bind(ids)
+        .bind(reports.iter().map(|report| report.lease.epoch).collect::<Vec<_>>())
+        .bind(reports.iter().map(|report| report.progress().map(json)).collect::<Vec<_>>())
+        .bind(least)
+        .bind(greatest);
 
     let said: Vec<_> =
-        reports.iter().flat_map(|report| report.lines.iter().map(move |line| (&report.lease, line))).collect();
+        reports.iter().flat_map(|report| report.said.iter().map(move |said| (&report.lease, said))).collect();
     statement = statement
         .bind(said.iter().map(|(lease, _)| lease.job.0).collect::<Vec<_>>())
         .bind(said.iter().map(|(lease, _)| lease.epoch).collect::<Vec<_>>())
-        .bind(said.iter().map(|(_, line)| signed(line.n)).collect::<Vec<_>>())
-        .bind(said.iter().map(|(_, line)| line.at).collect::<Vec<_>>())
-        .bind(said.iter().map(|(_, line)| line.level).collect::<Vec<_>>())
-        .bind(said.iter().map(|(_, line)| storable(&line.message)).collect::<Vec<_>>());
+        .bind(said.iter().map(|(_, said)| signed(said.n)).collect::<Vec<_>>())
+        .bind(said.iter().map(|(_, said)| said.at).collect::<Vec<_>>())
+        .bind(said.iter().map(|(_, said)| said.what.level()).collect::<Vec<_>>())
+        .bind(said.iter().map(|(_, said)| storable(said.what.text())).collect::<Vec<_>>())
+        .bind(said.iter().map(|(_, said)| said.what.fraction().map(finite)).collect::<Vec<_>>());
     line.execute(statement).await.map(drop)
 }
 
 fn json(progress: &Progress) -> String {
-    // JSON has no infinities; serde_json writes them as null, which would not read back.
-    let fraction = if progress.fraction.is_finite() { progress.fraction } else { 0.0 };
     let message = progress.message.as_deref().map(storable);
-    serde_json::json!(Progress { fraction, message }).to_string()
+    serde_json::json!(Progress { fraction: finite(progress.fraction), message }).to_string()
+}
+
+/// JSON has no infinities; serde_json writes them as null, which would not read back.
+fn finite(fraction: f64) -> f64 {
+    if fraction.is_finite() { fraction } else { 0.0 }
 }
 
 /// A job's log lines; see [`crate::store::Store::logs`].

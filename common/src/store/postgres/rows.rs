@@ -12,7 +12,7 @@ use crate::store::{Candidate, Result};
 macro_rules! candidate_columns {
     () => {
         "j.id, j.tenant, j.kind, j.queue, j.priority::text, j.state::text, j.epoch, j.attempt, j.max_attempts, j.losses,
-    j.cancel_requested, j.timeout_ms, j.retry_policy::text, j.payload::text, j.created_at, j.queued_at, j.traceparent"
+    j.cancel_requested, j.timeout_ms, j.retry_policy::text, j.payload::text, j.created_at, j.queued_at, j.traceparent, j.linked"
     };
 }
 
@@ -26,7 +26,23 @@ macro_rules! job_columns {
     };
 }
 
-pub(super) use {candidate_columns, job_columns};
+/// The trail of the table called `j`, with the state that this very update makes; see [`crate::job::Trail`].
+macro_rules! trail {
+    ($state:literal, at: $at:literal, run_at: $run_at:literal) => {
+        concat!(
+            "CASE WHEN coalesce(jsonb_array_length(j.trail), 0) < 500
+         THEN coalesce(j.trail, '[]') || jsonb_build_object('epoch', j.epoch + 1, 'state', ",
+            $state,
+            ", 'at', ",
+            $at,
+            ", 'run_at', ",
+            $run_at,
+            ") ELSE j.trail END"
+        )
+    };
+}
+
+pub(super) use {candidate_columns, job_columns, trail};
 
 /// Reads a column.
 pub(super) fn get<'r, T>(row: &'r PgRow, column: &str) -> Result<T>
@@ -66,6 +82,7 @@ pub(super) fn candidate(row: &PgRow) -> Result<Candidate> {
         created_at,
         queued_at: get::<Option<_>>(row, "queued_at")?.unwrap_or(created_at),
         traceparent: get(row, "traceparent")?,
+        linked: get(row, "linked")?,
     })
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::connection::{Line, Statement};
 use super::intake::microseconds;
-use super::rows::{candidate, candidate_columns, get};
+use super::rows::{candidate, candidate_columns, get, trail};
 use crate::job::{JobId, Lease, Nonce, WorkerId};
 use crate::store::{Candidate, Claim, Claimed, Pointer, Result};
 
@@ -35,7 +35,10 @@ pub(super) const CLAIM: &str = concat!(
     "-- offload: claim
 UPDATE offload.jobs j
 SET state = 'running', epoch = j.epoch + 1, attempt = j.attempt + 1, worker_id = $1, run_nonce = c.nonce, progress = NULL,
-    started_at = statement_timestamp() - c.running_for * interval '1 microsecond'
+    started_at = statement_timestamp() - c.running_for * interval '1 microsecond',
+    trail = ",
+    trail!("'running'", at: "statement_timestamp() - c.running_for * interval '1 microsecond'", run_at: "NULL"),
+    "
 FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[]) AS c (id, epoch, nonce, running_for)
 WHERE j.id = c.id AND j.id BETWEEN $6 AND $7 AND j.epoch = c.epoch AND j.state = 'queued' AND ",
     is_member!(),
@@ -57,11 +60,16 @@ FROM (SELECT ",
       AND j.worker_id = $1) held ON true"
 );
 
-pub(super) const DECLINE: &str = "-- offload: decline
+pub(super) const DECLINE: &str = concat!(
+    "-- offload: decline
 UPDATE offload.jobs j
-SET state = 'scheduled', epoch = j.epoch + 1, run_at = statement_timestamp() + $3 * interval '1 microsecond'
+SET state = 'scheduled', epoch = j.epoch + 1, run_at = statement_timestamp() + $3 * interval '1 microsecond',
+    trail = ",
+    trail!("'scheduled'", at: "statement_timestamp()", run_at: "statement_timestamp() + $3 * interval '1 microsecond'"),
+    "
 FROM unnest($1::uuid[], $2::bigint[]) AS p (id, epoch)
-WHERE j.id = p.id AND j.id BETWEEN $4 AND $5 AND j.epoch = p.epoch AND j.state = 'queued'";
+WHERE j.id = p.id AND j.id BETWEEN $4 AND $5 AND j.epoch = p.epoch AND j.state = 'queued'"
+);
 
 /// The least and the greatest of some ids.
 pub(super) fn bounds(ids: &[Uuid]) -> (Uuid, Uuid) {

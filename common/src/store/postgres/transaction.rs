@@ -100,13 +100,14 @@ impl Transaction for PostgresTransaction {
         }
         let names = columns.iter().map(|column| identifier(&column.name)).collect::<Result<Vec<_>>>()?;
         let statement = format!("COPY {} ({}) FROM STDIN", qualified(table)?, names.join(", "));
-        self.held.copy_in(&statement, copy_text(&rows).as_bytes()).await
+        self.held.copy_in(Origin::Handler, &statement, copy_text(&rows).as_bytes()).await
     }
 
     async fn finish(mut self: Box<Self>, finish: &Finish) -> Result<Finished> {
         // Only a row that this very statement updated counts: were an earlier write recognised here, its transaction would
         // have committed its writes, and this one would add them again.
-        let Some(applied) = finish::apply(&mut self.held, std::slice::from_ref(finish)).await?.pop().flatten() else {
+        let Some(applied) = finish::apply_linked(&mut self.held, std::slice::from_ref(finish)).await?.pop().flatten()
+        else {
             let outcome = finish::look_again(&mut self.held, finish).await?;
             self.held.rollback().await?;
             // Not all that it did to its session is undone.

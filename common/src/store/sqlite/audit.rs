@@ -9,15 +9,19 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{ConnectOptions, Row as _};
+use uuid::Uuid;
 
 use super::error::Result;
 use super::fleet::Fleet;
 use super::ledger::LedgerTable;
 use super::rows::{duration_micros, hex_list, job_id, lane, micros, nonce, optional_time, state, time};
-use super::{SqliteStore, connection, migrate, reads};
+use super::{SqliteStore, callbacks, connection, migrate, reads, schedules};
 use crate::clock;
-use crate::job::{JobId, WorkerId};
-use crate::store::audit::{Audit, KeyUse, LedgerColumn, LedgerEntry, LedgerPage, Member, Row, Seen};
+use crate::job::{BatchId, JobId, ScheduleId, WorkerId};
+use crate::store::audit::{
+    Audit, BatchCount, CallbackUse, FireUse, FiredJob, KeyUse, LateSchedule, LedgerColumn, LedgerEntry, LedgerPage,
+    Member, Row, Seen,
+};
 use crate::store::{self, Error, LaneDepth};
 
 /// What [`row`] reads. Nothing that the client wrote is among it.
@@ -83,9 +87,19 @@ SELECT worker_id, count(*) AS running, sum(losses >= 2) AS suspects FROM offload
 WHERE state = 'running' AND length(worker_id) = 16 GROUP BY worker_id";
 
 const KEYS: &str = "-- audit, idempotency keys
-SELECT k.tenant, k.key, k.job_id, k.created_at, j.id IS NOT NULL AS present
+SELECT k.tenant, k.key, k.job_id, k.created_at,
+    j.id IS NOT NULL OR EXISTS (SELECT 1 FROM offload_batches AS b WHERE b.id = k.job_id) AS present
 FROM offload_idempotency_keys AS k LEFT JOIN offload_jobs AS j ON j.id = k.job_id
 WHERE (k.tenant, k.key) > (?1, ?2) ORDER BY k.tenant, k.key LIMIT ?3";
+
+const BATCHES: &str = "-- audit, batches
+SELECT b.id, b.total, b.succeeded, b.failed, b.cancelled, b.sealed, b.finished_at IS NOT NULL AS finished, b.created_at,
+    count(*) FILTER (WHERE j.state = 'succeeded') AS rows_succeeded, count(*) FILTER (WHERE j.state = 'failed') AS rows_failed,
+    count(*) FILTER (WHERE j.state = 'cancelled') AS rows_cancelled,
+    count(*) FILTER (WHERE j.state IN ('scheduled', 'queued', 'running')) AS unfinished
+FROM (SELECT * FROM offload_batches WHERE id > ?1 ORDER BY id LIMIT ?2) AS b
+LEFT JOIN offload_jobs AS j ON j.batch_id = b.id
+GROUP BY b.id ORDER BY b.id";
 
 /// An embedded database, to be audited.
 pub struct SqliteAudit {
@@ -226,6 +240,41 @@ impl Audit for SqliteAudit {
             })
         };
         Ok(rows.iter().map(used).collect::<Result<_>>()?)
+    }
+
+    async fn fires(&self, after: Option<(ScheduleId, DateTime<Utc>)>, limit: u32) -> store::Result<Vec<FireUse>> {
+        Ok(schedules::audited_fires(&self.readers, after, limit).await?)
+    }
+
+    async fn fired(&self, after: Option<(ScheduleId, JobId)>, limit: u32) -> store::Result<Vec<FiredJob>> {
+        Ok(schedules::audited_jobs(&self.readers, after, limit).await?)
+    }
+
+    async fn late_schedules(&self, longer_than: Duration, limit: u32) -> store::Result<Vec<LateSchedule>> {
+        Ok(schedules::late(&self.readers, longer_than, limit).await?)
+    }
+
+    async fn batches(&self, after: Option<BatchId>, limit: u32) -> store::Result<Vec<BatchCount>> {
+        let after = after.map_or(Uuid::nil(), |id| id.0);
+        let rows = ask(sqlx::query(BATCHES).bind(after).bind(limit).fetch_all(&self.readers).await)?;
+        let now = clock::now();
+        let count = |row: &SqliteRow| {
+            Ok(BatchCount {
+                id: BatchId(row.try_get("id")?),
+                total: row.try_get("total")?,
+                counted: [row.try_get("succeeded")?, row.try_get("failed")?, row.try_get("cancelled")?],
+                found: [row.try_get("rows_succeeded")?, row.try_get("rows_failed")?, row.try_get("rows_cancelled")?],
+                unfinished: row.try_get("unfinished")?,
+                sealed: row.try_get("sealed")?,
+                finished: row.try_get("finished")?,
+                age: (now - time(row.try_get("created_at")?)?).to_std().unwrap_or_default(),
+            })
+        };
+        Ok(rows.iter().map(count).collect::<Result<_>>()?)
+    }
+
+    async fn callbacks(&self, after: Option<Uuid>, limit: u32) -> store::Result<Vec<CallbackUse>> {
+        Ok(callbacks::used(&self.readers, after, limit).await?)
     }
 
     async fn blank_in_ledger(&self, ledger: &LedgerColumn) -> store::Result<u64> {

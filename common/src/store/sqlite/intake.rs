@@ -3,31 +3,32 @@
 use chrono::{DateTime, Utc};
 use sqlx::{Row, SqliteConnection};
 
+use super::callbacks;
 use super::error::Result;
 use super::moves::{Move, apply};
 use super::rows::{duration_micros, micros, number, state, string_list, time};
 use super::writer::Writer;
 use crate::clock;
 use crate::job::transition::{Decision, Event, Illegal, Snapshot, decide};
-use crate::job::{Epoch, JobId, NewJob, State};
+use crate::job::{Epoch, JobId, NewJob, State, Step};
 use crate::retry::RetryPolicy;
 use crate::store::{Accepted, Cancelled, Dispatch, Error, FileRecord, IdempotencyKey, Pointer};
 
 /// The epoch of a row that has just been inserted.
-const FIRST_EPOCH: Epoch = 1;
+pub(super) const FIRST_EPOCH: Epoch = 1;
 
 const INSERT_JOB: &str = "-- insert a job
 INSERT INTO offload_jobs (id, tenant, kind, queue, priority, state, epoch, max_attempts, created_at, run_at, queued_at,
-    timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of, schedule_id, fire_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
+    timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of, schedule_id, fire_at, trail, linked)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)";
 
-const INSERT_STREAM: &str = "-- remember a lane and kind
+pub(super) const INSERT_STREAM: &str = "-- remember a lane and kind
 INSERT INTO offload_streams (queue, priority, kind) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
 
-const FIND_KEY: &str = "-- find an idempotency key
+pub(super) const FIND_KEY: &str = "-- find an idempotency key
 SELECT fingerprint, job_id FROM offload_idempotency_keys WHERE tenant = ?1 AND key = ?2";
 
-const INSERT_KEY: &str = "-- insert an idempotency key
+pub(super) const INSERT_KEY: &str = "-- insert an idempotency key
 INSERT INTO offload_idempotency_keys (tenant, key, fingerprint, job_id, created_at) VALUES (?1, ?2, ?3, ?4, ?5)";
 
 const FIND_JOB: &str = "-- find a job to cancel
@@ -48,17 +49,26 @@ pub(super) async fn accept(writer: &Writer, jobs: &[NewJob]) -> Result<Vec<Accep
     let now = clock::now();
     let mut accepted = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let before = match &job.idempotency {
-            Some(key) => remember(turn.connection(), job, key, now).await?,
-            None => None,
-        };
-        accepted.push(match before {
-            Some(answer) => answer,
-            None => insert(turn.connection(), job, now).await?,
-        });
+        accepted.push(accept_one(turn.connection(), job, now).await?);
     }
     turn.commit().await?;
     Ok(accepted)
+}
+
+/// Accepts a job within a transaction.
+pub(super) async fn accept_one(
+    connection: &mut SqliteConnection,
+    job: &NewJob,
+    now: DateTime<Utc>,
+) -> Result<Accepted> {
+    let before = match &job.idempotency {
+        Some(key) => remember(connection, job, key, now).await?,
+        None => None,
+    };
+    match before {
+        Some(answer) => Ok(answer),
+        None => insert(connection, job, now).await,
+    }
 }
 
 /// Takes the key for this job, or answers what it was used for before.
@@ -85,7 +95,8 @@ async fn remember(
     Ok(None)
 }
 
-async fn insert(connection: &mut SqliteConnection, job: &NewJob, now: DateTime<Utc>) -> Result<Accepted> {
+/// Inserts one row.
+pub(super) async fn insert(connection: &mut SqliteConnection, job: &NewJob, now: DateTime<Utc>) -> Result<Accepted> {
     let now = micros(now);
     let wanted = match (job.run_at, job.delay) {
         (Some(at), _) => micros(at),
@@ -94,6 +105,13 @@ async fn insert(connection: &mut SqliteConnection, job: &NewJob, now: DateTime<U
     };
     let run_at = wanted.max(now);
     let state = if job.admit && run_at == now { State::Queued } else { State::Scheduled };
+    // What is due tells by itself that it was queued from the beginning.
+    let trail = match run_at > now {
+        true => {
+            Some([Step { epoch: FIRST_EPOCH, state: State::Scheduled, at: time(now)?, run_at: Some(time(run_at)?) }])
+        }
+        false => None,
+    };
     sqlx::query(INSERT_STREAM)
         .bind(&job.lane.queue)
         .bind(job.lane.priority.as_str())
@@ -121,8 +139,13 @@ async fn insert(connection: &mut SqliteConnection, job: &NewJob, now: DateTime<U
         .bind(job.retry_of.map(|id| id.0))
         .bind(job.fired_by.map(|fire| fire.schedule.0))
         .bind(job.fired_by.map(|fire| micros(fire.at)))
-        .execute(connection)
+        .bind(trail.map(|trail| serde_json::to_string(&trail)).transpose()?)
+        .bind(job.callback.is_some())
+        .execute(&mut *connection)
         .await?;
+    if let Some(callback) = &job.callback {
+        callbacks::keep(connection, job.id.0, &job.tenant, callback).await?;
+    }
     let pointer = Pointer { id: job.id, epoch: FIRST_EPOCH, queued_at: now };
     let dispatch = Dispatch { lane: job.lane.clone(), pointer, traceparent: job.traceparent.clone() };
     Ok(Accepted::New {
@@ -136,11 +159,19 @@ async fn insert(connection: &mut SqliteConnection, job: &NewJob, now: DateTime<U
 /// See [`crate::store::Store::cancel`].
 pub(super) async fn cancel(writer: &Writer, tenant: &str, id: JobId) -> Result<Option<Cancelled>> {
     let mut turn = writer.turn().await?;
-    let found = sqlx::query(FIND_JOB).bind(tenant).bind(id.0).fetch_optional(turn.connection()).await?;
-    let Some(row) = found else {
-        turn.rollback().await?;
-        return Ok(None);
-    };
+    let answer = cancel_one(turn.connection(), tenant, id).await?;
+    turn.commit().await?;
+    Ok(answer)
+}
+
+/// Cancels a job within a transaction.
+pub(super) async fn cancel_one(
+    connection: &mut SqliteConnection,
+    tenant: &str,
+    id: JobId,
+) -> Result<Option<Cancelled>> {
+    let found = sqlx::query(FIND_JOB).bind(tenant).bind(id.0).fetch_optional(&mut *connection).await?;
+    let Some(row) = found else { return Ok(None) };
     let epoch: Epoch = row.try_get("epoch")?;
     let job = Snapshot {
         state: state(&row)?,
@@ -153,17 +184,16 @@ pub(super) async fn cancel(writer: &Writer, tenant: &str, id: JobId) -> Result<O
         Ok(Decision::Move(to)) => {
             let from = (job.state, epoch);
             let step = Move { job: id, from, to: &to, run: None, result: None, now: clock::now() };
-            apply(turn.connection(), &step).await?;
+            apply(connection, &step).await?;
             Cancelled::Now
         }
         Ok(Decision::RequestCancel) => {
-            sqlx::query(REQUEST_CANCEL).bind(id.0).bind(epoch).execute(turn.connection()).await?;
+            sqlx::query(REQUEST_CANCEL).bind(id.0).bind(epoch).execute(connection).await?;
             Cancelled::Requested
         }
         Err(Illegal(State::Cancelled)) => Cancelled::Now,
         Err(Illegal(state)) => Cancelled::TooLate(state),
     };
-    turn.commit().await?;
     Ok(Some(answer))
 }
 

@@ -9,7 +9,13 @@ use crate::clock;
 use crate::store::Error;
 
 /// Every migration, oldest first: name and statements. One that has been released is never changed.
-const MIGRATIONS: [(&str, &str); 1] = [("0001_init", include_str!("../../../../migrations/sqlite/0001_init.sql"))];
+pub(super) const MIGRATIONS: [(&str, &str); 5] = [
+    ("0001_init", include_str!("../../../../migrations/sqlite/0001_init.sql")),
+    ("0002_schedules", include_str!("../../../../migrations/sqlite/0002_schedules.sql")),
+    ("0003_live", include_str!("../../../../migrations/sqlite/0003_live.sql")),
+    ("0004_batches", include_str!("../../../../migrations/sqlite/0004_batches.sql")),
+    ("0005_callbacks", include_str!("../../../../migrations/sqlite/0005_callbacks.sql")),
+];
 
 const CREATE_RECORD: &str = "-- create the record of migrations
 CREATE TABLE IF NOT EXISTS offload_migrations (name TEXT NOT NULL PRIMARY KEY, applied_at INTEGER NOT NULL)";

@@ -5,9 +5,13 @@
 //! own. Who is a worker is in memory ([`fleet`]).
 
 mod audit;
+mod batches;
+mod callbacks;
 mod cells;
 mod connection;
+mod consequences;
 mod error;
+mod fill;
 mod fleet;
 mod intake;
 mod ledger;
@@ -19,8 +23,10 @@ mod prune;
 mod reads;
 mod rows;
 mod runs;
+mod schedules;
 mod session;
 mod statement;
+mod trails;
 mod transaction;
 mod upkeep;
 mod writer;
@@ -33,6 +39,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use uuid::Uuid;
 
 pub use self::audit::SqliteAudit;
 use self::error::Failure;
@@ -43,7 +50,8 @@ use super::{
     Pointer, Pruned, ReapPolicy, Reaped, RegisteredKind, Report, Result, Retention, Session, Steal, Store, Worker,
     WorkerInfo,
 };
-use crate::job::{Epoch, FileId, Job, JobId, Lease, LogLine, NewJob, WorkerId};
+use crate::callback::Callback;
+use crate::job::{Epoch, EventId, FileId, Job, JobId, Lease, LogLine, NewJob, Trail, WorkerId};
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
@@ -107,8 +115,16 @@ impl Store for SqliteStore {
         Ok(intake::cancel(&self.writer, tenant, id).await?)
     }
 
+    async fn callback(&self, tenant: &str, subject: Uuid) -> Result<Option<Callback>> {
+        Ok(callbacks::read(&self.readers, tenant, subject).await?)
+    }
+
     async fn logs(&self, job: JobId, after: Option<(Epoch, u32)>, limit: u32) -> Result<Vec<LogLine>> {
         Ok(reads::logs(&self.readers, job, after, limit).await?)
+    }
+
+    async fn trails(&self, after: &[(JobId, Option<EventId>)], most: u32) -> Result<Vec<Option<Trail>>> {
+        Ok(trails::trails(&self.readers, after, most).await?)
     }
 
     async fn add_file(&self, file: &FileRecord) -> Result<()> {

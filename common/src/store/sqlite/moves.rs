@@ -1,22 +1,29 @@
 //! Applying a decided transition: the one guarded `UPDATE` that moves a job from hand to hand.
 
 use chrono::{DateTime, Utc};
-use sqlx::SqliteConnection;
+use sqlx::{Row, SqliteConnection};
 
+use super::consequences;
 use super::error::Result;
-use super::rows::{duration_micros, micros};
+use super::rows::{duration_micros, micros, time, trail};
 use crate::RawJson;
 use crate::job::transition::Transition;
-use crate::job::{Attempt, Epoch, JobId, Nonce, State, WorkerId};
+use crate::job::{Attempt, Epoch, JobId, Nonce, State, Step, WorkerId};
 
-pub(super) const MOVE: &str = "-- move a job
+pub(super) const MOVE: &str = concat!(
+    "-- move a job
 UPDATE offload_jobs
 SET state = ?4, epoch = epoch + 1, attempt = ?5, losses = ?6, cancel_requested = 0,
     run_at = coalesce(?7, run_at), queued_at = coalesce(?8, queued_at),
     started_at = coalesce(?9, started_at), finished_at = ?10,
     worker_id = coalesce(?11, worker_id), run_nonce = ?12, result = ?13,
-    history = CASE WHEN ?14 IS NULL THEN history ELSE json_insert(history, '$[#]', json(?14)) END
-WHERE id = ?1 AND epoch = ?2 AND state = ?3 AND (NOT cancel_requested OR ?15)";
+    history = CASE WHEN ?14 IS NULL THEN history ELSE json_insert(history, '$[#]', json(?14)) END,
+    trail = ",
+    trail!("json(?16)", unless: "?16 IS NULL"),
+    "
+WHERE id = ?1 AND epoch = ?2 AND state = ?3 AND (NOT cancel_requested OR ?15)
+RETURNING linked"
+);
 
 /// A transition of one row, and the row that it was decided on.
 pub(super) struct Move<'a> {
@@ -39,8 +46,8 @@ pub(super) struct Run {
     pub(super) nonce: Option<Nonce>,
 }
 
-/// Moves the row if it is still what was decided on, and, unless this ends the job, no cancel is wished. Answers
-/// whether it was.
+/// Moves the row if it is still what was decided on, and, unless this ends the job, no cancel is wished; and does what
+/// follows from the end of a linked job. Answers whether it was.
 pub(super) async fn apply(connection: &mut SqliteConnection, step: &Move<'_>) -> Result<bool> {
     let Move { job, from: (state, epoch), to, run, result, now } = step;
     let due = to.delay.map(|delay| micros(*now).saturating_add(duration_micros(delay)));
@@ -53,7 +60,14 @@ pub(super) async fn apply(connection: &mut SqliteConnection, step: &Move<'_>) ->
         worker,
         started_at,
         ended_at: *now,
+        epoch: epoch + 1,
     });
+    // An end is in the row itself.
+    let passing = match to.to {
+        state if state.is_final() => None,
+        State::Scheduled => Some(Step { epoch: epoch + 1, state: to.to, at: *now, run_at: due.map(time).transpose()? }),
+        state => Some(Step { epoch: epoch + 1, state, at: *now, run_at: None }),
+    };
     let moved = sqlx::query(MOVE)
         .bind(job.0)
         .bind(epoch)
@@ -70,7 +84,12 @@ pub(super) async fn apply(connection: &mut SqliteConnection, step: &Move<'_>) ->
         .bind(result.map(|json| json.get()))
         .bind(failed.map(|attempt| serde_json::to_string(&attempt)).transpose()?)
         .bind(to.to.is_final())
-        .execute(connection)
+        .bind(passing.map(|step| serde_json::to_string(&step)).transpose()?)
+        .fetch_optional(&mut *connection)
         .await?;
-    Ok(moved.rows_affected() == 1)
+    let Some(row) = moved else { return Ok(false) };
+    if to.to.is_final() && row.try_get("linked")? {
+        consequences::follow(connection, *job, to.to, *now).await?;
+    }
+    Ok(true)
 }

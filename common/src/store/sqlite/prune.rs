@@ -19,6 +19,20 @@ DELETE FROM offload_jobs WHERE rowid IN
     (SELECT rowid FROM offload_jobs WHERE finished_at IS NOT NULL AND finished_at <= ?1 ORDER BY finished_at LIMIT ?2)
 RETURNING id";
 
+/// Not one whose jobs run again.
+const BATCHES: &str = "-- prune batches
+DELETE FROM offload_batches WHERE id IN
+    (SELECT id FROM offload_batches WHERE finished_at IS NOT NULL AND finished_at <= ?1
+        AND succeeded + failed + cancelled >= total ORDER BY finished_at LIMIT ?2)
+RETURNING id";
+
+/// As long as the job that delivers it is there, it may be tried again, and needs its secret.
+pub(super) const CALLBACKS: &str = "-- prune callbacks
+DELETE FROM offload_callbacks WHERE subject IN
+    (SELECT subject FROM offload_callbacks AS c WHERE fired_at IS NOT NULL AND fired_at <= ?1
+        AND NOT EXISTS (SELECT 1 FROM offload_jobs AS j WHERE j.id = c.job_id) ORDER BY fired_at LIMIT ?2)
+RETURNING subject";
+
 const FILES: &str = "-- prune files
 DELETE FROM offload_files WHERE rowid IN
     (SELECT rowid FROM offload_files WHERE created_at <= ?1 ORDER BY created_at LIMIT ?2)
@@ -29,9 +43,20 @@ DELETE FROM offload_idempotency_keys WHERE (tenant, key) IN
     (SELECT tenant, key FROM offload_idempotency_keys WHERE created_at <= ?1 ORDER BY created_at LIMIT ?2)
 RETURNING job_id";
 
+/// What waits is kept while its schedule is there: it is to fire yet.
+pub(super) const FIRES: &str = "-- prune records of fires
+DELETE FROM offload_fires WHERE (schedule_id, fire_at) IN
+    (SELECT schedule_id, fire_at FROM offload_fires AS f WHERE recorded_at <= ?1
+        AND (outcome <> 'waiting' OR NOT EXISTS (SELECT 1 FROM offload_schedules AS s WHERE s.id = f.schedule_id))
+    ORDER BY recorded_at LIMIT ?2)
+RETURNING schedule_id";
+
 /// See [`crate::store::Store::prune`].
 pub(super) async fn prune(writer: &Writer, retention: &Retention) -> Result<Pruned> {
     let jobs = delete(writer, JOBS, retention.jobs).await?;
+    delete(writer, FIRES, retention.jobs).await?;
+    delete(writer, BATCHES, retention.jobs).await?;
+    delete(writer, CALLBACKS, retention.jobs).await?;
     let keys = delete(writer, KEYS, retention.idempotency_keys).await?;
     // Last, so that no later failure keeps the caller from learning which contents to delete.
     let files = delete(writer, FILES, retention.files).await?;

@@ -54,7 +54,7 @@ FROM offload_streams AS s";
 
 const LOGS: &str = "-- read log lines
 SELECT epoch, n, at, level, message FROM offload_logs
-WHERE job_id = ?1 AND (epoch, n) > (?2, ?3) ORDER BY epoch, n LIMIT ?4";
+WHERE job_id = ?1 AND (epoch, n) > (?2, ?3) AND fraction IS NULL ORDER BY epoch, n LIMIT ?4";
 
 const FILE: &str = "-- read a file's record
 SELECT id, tenant, content_type, bytes, sha256, created_at FROM offload_files WHERE tenant = ?1 AND id = ?2";

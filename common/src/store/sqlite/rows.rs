@@ -48,7 +48,8 @@ pub(super) fn number(row: &SqliteRow, column: &str) -> Result<u32> {
     Ok(count(column, row.try_get(column)?)?)
 }
 
-fn document<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T> {
+/// A column that holds JSON which the store wrote itself.
+pub(super) fn document<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T> {
     Ok(json(column, row.try_get(column)?)?)
 }
 
@@ -92,7 +93,7 @@ pub(super) fn run(row: &SqliteRow) -> Result<(Option<WorkerId>, Option<DateTime<
 macro_rules! candidate_columns {
     () => {
         "id, tenant, kind, queue, priority, state, epoch, attempt, max_attempts, losses, cancel_requested, timeout_ms, \
-         retry_policy, payload, created_at, queued_at, traceparent"
+         retry_policy, payload, created_at, queued_at, traceparent, linked"
     };
 }
 pub(super) use candidate_columns;
@@ -117,6 +118,7 @@ pub(super) fn candidate(row: &SqliteRow) -> Result<Candidate> {
         created_at,
         queued_at: optional_time(row.try_get("queued_at")?)?.unwrap_or(created_at),
         traceparent: row.try_get("traceparent")?,
+        linked: row.try_get("linked")?,
     })
 }
 
@@ -129,6 +131,21 @@ macro_rules! job_columns {
     };
 }
 pub(super) use job_columns;
+
+/// The trail, with the state that this very update makes; see [`crate::job::Trail`].
+macro_rules! trail {
+    ($step:literal, unless: $unless:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $unless,
+            " OR json_array_length(coalesce(trail, '[]')) >= 500 THEN trail
+        ELSE json_insert(coalesce(trail, '[]'), '$[#]', ",
+            $step,
+            ") END"
+        )
+    };
+}
+pub(super) use trail;
 
 /// A job as clients see it, read at `now`.
 pub(super) fn job(row: &SqliteRow, now: i64) -> Result<Job> {

@@ -8,17 +8,21 @@ use sqlx::{Row, SqliteConnection};
 use super::error::Result;
 use super::fleet::Fleet;
 use super::moves::{Move, Run, apply};
-use super::rows::{duration_micros, micros, nonce, pointer, run, state};
+use super::rows::{duration_micros, micros, nonce, pointer, run, state, time, trail};
 use super::writer::Writer;
 use crate::clock;
-use crate::job::{Lease, State, WorkerId};
+use crate::job::{Lease, State, Step, WorkerId};
 use crate::store::{Claim, Claimed, Fate, Fence, Finish, Finished, Pointer, Report};
 
-pub(super) const CLAIM: &str = "-- claim a queued job
+pub(super) const CLAIM: &str = concat!(
+    "-- claim a queued job
 UPDATE offload_jobs
 SET state = 'running', epoch = epoch + 1, attempt = attempt + 1, worker_id = ?3, run_nonce = ?4, started_at = ?5,
-    progress = NULL
-WHERE id = ?1 AND epoch = ?2 AND state = 'queued'";
+    progress = NULL, trail = ",
+    trail!("json(?6)", unless: "false"),
+    "
+WHERE id = ?1 AND epoch = ?2 AND state = 'queued'"
+);
 
 const CLAIMED_BEFORE: &str = "-- whether an earlier try claimed it
 SELECT EXISTS (SELECT 1 FROM offload_jobs
@@ -30,9 +34,13 @@ SELECT worker_id, started_at FROM offload_jobs WHERE id = ?1 AND epoch = ?2";
 const NOT_MOVED: &str = "-- where a job stands that was not moved
 SELECT id, state, epoch, run_nonce, cancel_requested, queued_at FROM offload_jobs WHERE id = ?1";
 
-pub(super) const DECLINE: &str = "-- put a queued job off
-UPDATE offload_jobs SET state = 'scheduled', epoch = epoch + 1, run_at = ?3
-WHERE id = ?1 AND epoch = ?2 AND state = 'queued'";
+pub(super) const DECLINE: &str = concat!(
+    "-- put a queued job off
+UPDATE offload_jobs SET state = 'scheduled', epoch = epoch + 1, run_at = ?3, trail = ",
+    trail!("json(?4)", unless: "false"),
+    "
+WHERE id = ?1 AND epoch = ?2 AND state = 'queued'"
+);
 
 pub(super) const HOLDS: &str = "-- whether a lease holds
 SELECT EXISTS (SELECT 1 FROM offload_jobs WHERE id = ?1 AND epoch = ?2 AND state = 'running')";
@@ -40,8 +48,8 @@ SELECT EXISTS (SELECT 1 FROM offload_jobs WHERE id = ?1 AND epoch = ?2 AND state
 const SET_PROGRESS: &str = "-- write progress
 UPDATE offload_jobs SET progress = ?2 WHERE id = ?1";
 
-const INSERT_LINE: &str = "-- write a log line
-INSERT INTO offload_logs (job_id, epoch, n, at, level, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+const INSERT_UTTERANCE: &str = "-- write what a handler said
+INSERT INTO offload_logs (job_id, epoch, n, at, level, message, fraction) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 ON CONFLICT DO NOTHING";
 
 /// See [`crate::store::Store::claim`].
@@ -73,8 +81,10 @@ pub(super) async fn take(
     now: DateTime<Utc>,
 ) -> Result<Option<Lease>> {
     let bound = |sql| sqlx::query(sql).bind(claim.job.0).bind(claim.epoch).bind(worker.0).bind(claim.nonce.0);
-    let started_at = micros(before(now, claim.running_for));
-    let claimed = bound(CLAIM).bind(started_at).execute(&mut *connection).await?.rows_affected() == 1;
+    let started_at = before(now, claim.running_for);
+    let step = Step { epoch: claim.epoch + 1, state: State::Running, at: started_at, run_at: None };
+    let claim_now = bound(CLAIM).bind(micros(started_at)).bind(serde_json::to_string(&step)?);
+    let claimed = claim_now.execute(&mut *connection).await?.rows_affected() == 1;
     let held = claimed || bound(CLAIMED_BEFORE).fetch_one(connection).await?.try_get(0)?;
     let lease = Lease { job: claim.job, epoch: claim.epoch + 1, worker, nonce: claim.nonce, claimed: true };
     Ok(held.then_some(lease))
@@ -113,7 +123,7 @@ pub(super) enum End {
 
 /// Ends one run.
 pub(super) async fn end(connection: &mut SqliteConnection, finish: &Finish, now: DateTime<Utc>) -> Result<End> {
-    let Finish { lease, transition, result, ran_for } = finish;
+    let Finish { lease, transition, result, ran_for, linked: _ } = finish;
     let from = if lease.claimed { State::Running } else { State::Queued };
     let started_at = match (lease.claimed, &transition.failure) {
         (false, _) => Some(before(now, *ran_for)),
@@ -157,9 +167,17 @@ async fn started_at(connection: &mut SqliteConnection, lease: &Lease) -> Result<
 /// See [`crate::store::Store::decline`].
 pub(super) async fn decline(writer: &Writer, pointers: &[Pointer], delay: Duration) -> Result<()> {
     let mut turn = writer.turn().await?;
-    let run_at = micros(clock::now()).saturating_add(duration_micros(delay));
+    let now = clock::now();
+    let run_at = micros(now).saturating_add(duration_micros(delay));
     for pointer in pointers {
-        sqlx::query(DECLINE).bind(pointer.id.0).bind(pointer.epoch).bind(run_at).execute(turn.connection()).await?;
+        let step = Step { epoch: pointer.epoch + 1, state: State::Scheduled, at: now, run_at: Some(time(run_at)?) };
+        sqlx::query(DECLINE)
+            .bind(pointer.id.0)
+            .bind(pointer.epoch)
+            .bind(run_at)
+            .bind(serde_json::to_string(&step)?)
+            .execute(turn.connection())
+            .await?;
     }
     turn.commit().await
 }
@@ -173,18 +191,19 @@ pub(super) async fn report(writer: &Writer, reports: &[Report]) -> Result<()> {
         if !holds {
             continue;
         }
-        if let Some(progress) = &report.progress {
+        if let Some(progress) = report.progress() {
             let progress = serde_json::to_string(progress)?;
             sqlx::query(SET_PROGRESS).bind(job.0).bind(progress).execute(turn.connection()).await?;
         }
-        for line in &report.lines {
-            sqlx::query(INSERT_LINE)
+        for said in &report.said {
+            sqlx::query(INSERT_UTTERANCE)
                 .bind(job.0)
                 .bind(epoch)
-                .bind(line.n)
-                .bind(micros(line.at))
-                .bind(line.level)
-                .bind(&line.message)
+                .bind(said.n)
+                .bind(micros(said.at))
+                .bind(said.what.level())
+                .bind(said.what.text())
+                .bind(said.what.fraction())
                 .execute(turn.connection())
                 .await?;
         }

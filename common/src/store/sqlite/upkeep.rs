@@ -9,7 +9,7 @@ use super::error::Result;
 use super::fleet::Fleet;
 use super::moves::{Move, Run, apply};
 use super::rows::{
-    candidate, candidate_columns, duration_micros, hex_list, job_id, lane, micros, number, run, string_list,
+    candidate, candidate_columns, duration_micros, hex_list, job_id, lane, micros, number, run, string_list, trail,
 };
 use super::runs::take;
 use super::writer::Writer;
@@ -35,9 +35,14 @@ SELECT id, queue, priority, epoch, run_at, traceparent FROM offload_jobs
 WHERE state = 'scheduled' AND queue = ?1 AND priority = ?2 AND kind = ?3 AND run_at <= ?4
 ORDER BY run_at, id LIMIT ?5";
 
-pub(super) const PROMOTE: &str = "-- queue due jobs
-UPDATE offload_jobs SET state = 'queued', epoch = epoch + 1, queued_at = ?2
-WHERE state = 'scheduled' AND id IN (SELECT unhex(value) FROM json_each(?1))";
+/// A row without a trail was due when it was accepted: `queued` is what clients have seen all along.
+pub(super) const PROMOTE: &str = concat!(
+    "-- queue due jobs
+UPDATE offload_jobs SET state = 'queued', epoch = epoch + 1, queued_at = ?2, trail = ",
+    trail!("json_object('epoch', epoch + 1, 'state', 'queued', 'at', ?3)", unless: "trail IS NULL"),
+    "
+WHERE state = 'scheduled' AND id IN (SELECT unhex(value) FROM json_each(?1))"
+);
 
 /// Which rows is settled before any payload is read.
 macro_rules! steal {
@@ -77,7 +82,8 @@ WHERE state = 'running' AND worker_id NOT IN (SELECT unhex(value) FROM json_each
 /// See [`crate::store::Store::promote`].
 pub(super) async fn promote(writer: &Writer, fleet: &Fleet, window: u32, limit: u32) -> Result<Vec<Dispatch>> {
     let mut turn = writer.turn().await?;
-    let now = micros(clock::now());
+    let at = clock::now();
+    let now = micros(at);
     let mut room = room(turn.connection(), window).await?;
     let mut due = due(turn.connection(), &fleet.kinds(), now, limit).await?;
     // The heads of all streams together, oldest due first; `limit` of each are enough.
@@ -92,7 +98,7 @@ pub(super) async fn promote(writer: &Writer, fleet: &Fleet, window: u32, limit: 
     let promoted: Vec<Dispatch> =
         due.into_iter().map(|(_, dispatch)| dispatch).filter(fits).take(limit as usize).collect();
     let ids = hex_list(promoted.iter().map(|dispatch| dispatch.pointer.id.0));
-    sqlx::query(PROMOTE).bind(ids).bind(now).execute(turn.connection()).await?;
+    sqlx::query(PROMOTE).bind(ids).bind(now).bind(at.to_rfc3339()).execute(turn.connection()).await?;
     turn.commit().await?;
     Ok(promoted)
 }

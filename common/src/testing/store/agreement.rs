@@ -125,7 +125,7 @@ pub(super) async fn happen(
             let lease =
                 Lease { job: before.id, epoch: before.epoch, worker: session.worker(), nonce: Nonce::new(), claimed };
             let result = (transition.to == State::Succeeded).then(|| factory::raw("1"));
-            let write = Finish { lease, transition, result, ran_for: Duration::ZERO };
+            let write = Finish { lease, transition, result, ran_for: Duration::ZERO, linked: false };
             assert!(matches!(finish_as(store, &write).await, Finished::Applied(_)));
         }
     }
@@ -198,7 +198,7 @@ pub async fn an_end_is_taken_where_the_fence_says(db: &impl Database) {
                 };
                 let lease = Lease { job, epoch: before.epoch - behind, worker, nonce: Nonce::new(), claimed };
                 let result = (to == State::Succeeded).then(|| factory::raw("1"));
-                let write = Finish { lease, transition, result, ran_for: Duration::ZERO };
+                let write = Finish { lease, transition, result, ran_for: Duration::ZERO, linked: false };
                 // Nobody but the run knows its nonce, and whether the row takes the end does not depend on it.
                 let Job { state, epoch, cancel_requested, .. } = before;
                 let fence = Fence { state, epoch, nonce: None, cancel_requested };

@@ -8,7 +8,7 @@ use super::steps::{
     queue_all, read, running, steal_all, together,
 };
 use crate::job::transition::{Event, Retry};
-use crate::job::{JobId, Lease, Nonce, Progress, State, WorkerId};
+use crate::job::{JobId, Lease, Nonce, State, WorkerId};
 use crate::store::{Finish, Finished, Pointer, Report};
 use crate::testing::factory;
 
@@ -147,7 +147,7 @@ pub async fn finishes_are_answered_in_order(db: &impl Database) {
         let transition = decided(&store, pointer.id, &Event::Succeed).await;
         let lease = if n % 3 == 0 { Lease { epoch: lease.epoch + 5, ..lease } } else { lease };
         let result = Some(factory::raw(&format!("{{\"n\": {n}}}")));
-        writes.push(Finish { lease, transition, result, ran_for: Duration::ZERO });
+        writes.push(Finish { lease, transition, result, ran_for: Duration::ZERO, linked: false });
     }
     writes.reverse();
     let finished = store.finish(&writes).await.expect("written");
@@ -285,8 +285,8 @@ pub async fn what_is_final_stays_as_it_is(db: &impl Database) {
             for claimed in [true, false] {
                 let lease = Lease { epoch, claimed, nonce: Nonce::new(), ..*lease };
                 assert_eq!(finish_as(&store, &Finish { lease, ..write.clone() }).await, Finished::Lost);
-                let progress = Some(Progress { fraction: 0.5, message: None });
-                store.report(&[Report { lease, progress, lines: Vec::new() }]).await.expect("reported");
+                let said = vec![factory::progress(1, 0.5, None), factory::line(2, "too late")];
+                store.report(&[Report { lease, said }]).await.expect("reported");
             }
         }
         store.cancel(factory::TENANT, lease.job).await.expect("asked");

@@ -10,7 +10,7 @@ use super::steps::{KEEP_NOTHING, accept, finish, join, lazy, queue, read, runnin
 use crate::clock;
 use crate::job::transition::Event;
 use crate::job::{FileId, JobId, NewJob, State};
-use crate::store::{Accepted, FileRecord, Report, ReportedLine, Retention};
+use crate::store::{Accepted, FileRecord, Report, Retention};
 use crate::testing::factory::{self, TENANT};
 
 /// A job as it was accepted some days ago: its id says so.
@@ -62,8 +62,7 @@ pub async fn pruning_keeps_what_is_live(db: &impl Database) {
     let queued = queue(&store, old_job()).await.id;
     let scheduled = accept(&store, NewJob { delay: Some(Duration::from_secs(600)), ..old_job() }).await;
     let lease = running(&store, session.worker(), old_job()).await;
-    let line = ReportedLine { n: 0, at: clock::now(), level: "warn", message: "still here".to_owned() };
-    store.report(&[Report { lease, progress: None, lines: vec![line] }]).await.expect("reported");
+    store.report(&[Report { lease, said: vec![factory::line(1, "still here")] }]).await.expect("reported");
     for _ in 0..2 {
         store.prune(&KEEP_NOTHING).await.expect("pruned");
     }

@@ -6,11 +6,17 @@
 #[doc(hidden)]
 pub mod agreement;
 #[doc(hidden)]
+pub mod auditing_fires;
+#[doc(hidden)]
 pub mod auditing_past;
 #[doc(hidden)]
 pub mod auditing_rows;
 #[doc(hidden)]
 pub mod auditing_work;
+#[doc(hidden)]
+pub mod batches;
+#[doc(hidden)]
+pub mod callbacks;
 #[doc(hidden)]
 pub mod cancelling;
 #[doc(hidden)]
@@ -32,11 +38,15 @@ pub mod reaping;
 #[doc(hidden)]
 pub mod reports;
 #[doc(hidden)]
+pub mod scheduling;
+#[doc(hidden)]
 pub mod sessions;
 #[doc(hidden)]
 pub mod stealing;
 mod steps;
 mod tampering;
+#[doc(hidden)]
+pub mod trails;
 #[doc(hidden)]
 pub mod transactions;
 #[doc(hidden)]
@@ -137,6 +147,29 @@ macro_rules! store_conformance {
                 cancelling_comes_too_late_for_what_has_ended
                 a_cancel_races_a_retry
                 a_cancel_races_a_success;
+            callbacks:
+                every_way_to_an_end_is_told_of_once
+                only_ends_that_are_asked_for_are_told_of
+                racing_ends_are_told_of_once
+                a_repeated_request_keeps_the_first_callback
+                a_batch_and_its_jobs_are_told_of
+                a_callback_is_kept_as_long_as_its_job
+                a_callback_that_was_not_fired_is_found;
+            batches:
+                jobs_of_a_batch_read_back_as_they_were_accepted
+                every_way_to_an_end_is_counted
+                an_end_counts_once
+                plain_and_linked_ends_are_written_together
+                racing_ends_are_counted_exactly_and_followed_once
+                a_key_names_one_batch
+                racing_requests_with_one_key_make_one_batch
+                a_batch_that_fails_in_the_middle_leaves_nothing
+                an_open_batch_grows_until_it_is_sealed
+                a_batch_is_cancelled_page_by_page
+                what_failed_is_repeated_once
+                batches_are_listed_newest_first
+                pruning_keeps_batches_with_something_left_to_do
+                a_batch_that_counts_wrong_is_found;
             agreement:
                 every_operation_does_what_is_decided
                 an_end_is_taken_where_the_fence_says;
@@ -179,6 +212,12 @@ macro_rules! store_conformance {
                 a_second_run_writes_after_the_first
                 a_repeated_report_is_written_once
                 a_lost_lease_says_nothing;
+            trails:
+                a_short_run_is_told_of_by_its_row
+                the_whole_story_is_told_in_order
+                what_was_told_stays_and_what_is_new_comes_behind
+                many_trails_are_read_together
+                a_trail_has_an_end;
             transactions:
                 writes_commit_with_the_finish
                 a_dropped_transaction_leaves_nothing
@@ -197,6 +236,21 @@ macro_rules! store_conformance {
                 pruning_keeps_what_is_live
                 pruning_keeps_what_is_within_its_retention
                 migrating_twice_changes_nothing;
+            scheduling:
+                a_schedule_reads_back_as_it_was_made
+                a_change_names_the_version_that_it_saw
+                a_fire_submits_its_job_once
+                a_fire_that_comes_again_is_not_repeated
+                racing_firers_fire_each_fire_once
+                missed_fires_go_by_their_policy
+                overlapping_fires_go_by_their_policy
+                a_fire_that_waits_follows_the_job_before_it
+                a_schedule_in_trouble_keeps_no_other_from_its_turn
+                a_paused_schedule_does_not_fire
+                a_schedule_runs_when_it_is_asked_to
+                jobs_and_records_outlive_their_schedule
+                records_are_kept_for_their_retention
+                the_next_fire_is_known;
             turmoil:
                 every_job_comes_to_one_end;
             auditing_rows:
@@ -215,6 +269,11 @@ macro_rules! store_conformance {
                 a_queued_job_may_have_a_reason_to_wait
                 suspects_take_turns
                 a_due_job_whose_lane_has_room_is_overdue;
+            auditing_fires:
+                a_fire_whose_job_is_gone_is_found
+                jobs_that_share_a_fire_are_found
+                a_job_of_a_fire_that_was_never_recorded_is_found
+                a_schedule_that_is_passed_over_is_found;
             auditing_past:
                 a_job_that_is_gone_is_found_by_its_key
                 named_jobs_that_are_gone_are_found
@@ -254,11 +313,16 @@ mod tests {
             ("reaping", include_str!("reaping.rs")),
             ("sessions", include_str!("sessions.rs")),
             ("reports", include_str!("reports.rs")),
+            ("trails", include_str!("trails.rs")),
             ("transactions", include_str!("transactions.rs")),
             ("keeping", include_str!("keeping.rs")),
+            ("scheduling", include_str!("scheduling.rs")),
             ("turmoil", include_str!("turmoil.rs")),
             ("auditing_rows", include_str!("auditing_rows.rs")),
+            ("batches", include_str!("batches.rs")),
+            ("callbacks", include_str!("callbacks.rs")),
             ("auditing_work", include_str!("auditing_work.rs")),
+            ("auditing_fires", include_str!("auditing_fires.rs")),
             ("auditing_past", include_str!("auditing_past.rs")),
         ] {
             let cases = source.lines().filter_map(|line| line.strip_prefix("pub async fn ")?.split('(').next());

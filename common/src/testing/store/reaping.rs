@@ -66,6 +66,7 @@ async fn finish_late(store: &Shared, lease: Lease) -> Finished {
         transition: Transition { to: State::Succeeded, attempt: 1, losses: 0, delay: None, failure: None },
         result: Some(factory::raw("1")),
         ran_for: Duration::ZERO,
+        linked: false,
     };
     finish_as(store, &running).await
 }

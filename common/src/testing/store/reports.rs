@@ -1,22 +1,14 @@
 //! What handlers say while they run.
 
-use chrono::TimeDelta;
-
 use super::Database;
 use super::steps::{claim, finish, join, lazy, queue, read, running};
-use crate::clock;
 use crate::job::transition::Event;
 use crate::job::{Lease, LogLine, Progress};
-use crate::store::{Finished, Report, ReportedLine};
-use crate::testing::factory;
+use crate::store::{Finished, Report, Utterance};
+use crate::testing::factory::{self, line, progress};
 
-fn line(n: u32, message: &str) -> ReportedLine {
-    let at = clock::now() + TimeDelta::milliseconds(i64::from(n));
-    ReportedLine { n, at, level: "info", message: message.to_owned() }
-}
-
-fn said(lease: Lease, lines: Vec<ReportedLine>) -> Report {
-    Report { lease, progress: None, lines }
+fn said(lease: Lease, said: Vec<Utterance>) -> Report {
+    Report { lease, said }
 }
 
 fn messages(lines: &[LogLine]) -> Vec<&str> {
@@ -27,15 +19,17 @@ pub async fn progress_is_seen(db: &impl Database) {
     let store = db.store();
     let session = join(&store).await;
     let lease = running(&store, session.worker(), factory::job()).await;
-    for (fraction, message) in [(0.25, Some("encoding “ünïcode”")), (0.5, None)] {
-        let progress = Some(Progress { fraction, message: message.map(str::to_owned) });
-        let report = Report { lease, progress: progress.clone(), lines: Vec::new() };
-        store.report(&[report]).await.expect("reported");
+    for (n, fraction, message) in [(1, 0.25, Some("encoding “ünïcode”")), (3, 0.5, None)] {
+        let steps = vec![progress(n, 0.01, Some("just before")), progress(n + 1, fraction, message)];
+        store.report(&[said(lease, steps)]).await.expect("reported");
         let job = read(&store, lease.job).await;
-        assert_eq!((job.progress, job.epoch), (progress, lease.epoch), "and nothing changes hands");
+        let last = Some(Progress { fraction, message: message.map(str::to_owned) });
+        assert_eq!((job.progress, job.epoch), (last, lease.epoch), "and nothing changes hands");
     }
-    store.report(&[said(lease, vec![line(0, "no progress here")])]).await.expect("reported");
+    store.report(&[said(lease, vec![line(5, "no progress here")])]).await.expect("reported");
     assert_eq!(read(&store, lease.job).await.progress.expect("it stays").fraction, 0.5);
+    let lines = store.logs(lease.job, None, 10).await.expect("read");
+    assert_eq!(messages(&lines), ["no progress here"], "progress is no line");
     finish(&store, lease, &Event::Succeed).await;
 }
 
@@ -45,10 +39,10 @@ pub async fn log_lines_keep_their_order_over_pages(db: &impl Database) {
     let lease = running(&store, session.worker(), factory::job()).await;
     let other = running(&store, session.worker(), factory::job()).await;
     let spoken: Vec<_> = (0..25).map(|n| format!("line {n}: \"quoted\" ünïcode\ttab")).collect();
-    let lines: Vec<_> = (0u32..).zip(&spoken).map(|(n, message)| line(n, message)).collect();
+    let lines: Vec<_> = (1u32..).zip(&spoken).map(|(n, message)| line(n, message)).collect();
     let times: Vec<_> = lines.iter().map(|line| line.at).collect();
     let (early, late) = lines.split_at(12);
-    let elsewhere = said(other, vec![line(0, "another job's")]);
+    let elsewhere = said(other, vec![line(1, "another job's")]);
     store.report(&[said(lease, early.to_vec()), elsewhere]).await.expect("reported");
     store.report(&[said(lease, late.to_vec())]).await.expect("reported");
 
@@ -63,7 +57,7 @@ pub async fn log_lines_keep_their_order_over_pages(db: &impl Database) {
     }
     assert_eq!(messages(&seen), spoken.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(seen.iter().map(|line| line.at).collect::<Vec<_>>(), times);
-    assert_eq!(seen[3].id, format!("{}-3", lease.epoch));
+    assert_eq!(seen[3].id, format!("{}-4", lease.epoch));
     assert!(seen.iter().all(|line| line.level == "info"));
 }
 
@@ -72,11 +66,11 @@ pub async fn a_second_run_writes_after_the_first(db: &impl Database) {
     let store = db.store();
     let session = join(&store).await;
     let first = running(&store, session.worker(), factory::job()).await;
-    store.report(&[said(first, vec![line(0, "a"), line(1, "b")])]).await.expect("reported");
+    store.report(&[said(first, vec![line(1, "a"), line(2, "b")])]).await.expect("reported");
     let released = finish(&store, first, &Event::Release).await;
     let Finished::Applied(Some(pointer)) = released else { panic!("expected a pointer, not {released:?}") };
     let second = claim(&store, session.worker(), pointer).await;
-    store.report(&[said(second, vec![line(0, "c")])]).await.expect("reported");
+    store.report(&[said(second, vec![line(1, "c")])]).await.expect("reported");
     let lines = store.logs(first.job, None, 100).await.expect("read");
     assert_eq!(messages(&lines), ["a", "b", "c"]);
 }
@@ -86,7 +80,7 @@ pub async fn a_repeated_report_is_written_once(db: &impl Database) {
     let store = db.store();
     let session = join(&store).await;
     let lease = running(&store, session.worker(), factory::job()).await;
-    let report = said(lease, vec![line(0, "a"), line(1, "b")]);
+    let report = said(lease, vec![line(1, "a"), line(2, "b")]);
     store.report(std::slice::from_ref(&report)).await.expect("reported");
     store.report(std::slice::from_ref(&report)).await.expect("reported again");
     assert_eq!(messages(&store.logs(lease.job, None, 100).await.expect("read")), ["a", "b"]);
@@ -101,11 +95,7 @@ pub async fn a_lost_lease_says_nothing(db: &impl Database) {
     let unclaimed = lazy(session.worker(), queue(&store, factory::job()).await);
     let zombies =
         [ended, Lease { epoch: ended.epoch + 1, ..ended }, Lease { epoch: good.epoch - 1, ..good }, unclaimed];
-    let speak = |lease| Report {
-        lease,
-        progress: Some(Progress { fraction: 0.9, message: None }),
-        lines: vec![line(0, "heard")],
-    };
+    let speak = |lease| said(lease, vec![progress(1, 0.9, None), line(2, "heard")]);
     let reports: Vec<_> = zombies.iter().copied().chain([good]).map(speak).collect();
     store.report(&reports).await.expect("reported");
     for job in [ended.job, unclaimed.job] {

@@ -113,7 +113,7 @@ pub(super) async fn decided(store: &Shared, id: JobId, event: &Event) -> Transit
 pub(super) async fn finish_of(store: &Shared, lease: Lease, event: &Event) -> Finish {
     let transition = decided(store, lease.job, event).await;
     let result: Option<RawJson> = (*event == Event::Succeed).then(|| factory::raw(r#"{"done": true}"#));
-    Finish { lease, transition, result, ran_for: Duration::from_millis(20) }
+    Finish { lease, transition, result, ran_for: Duration::from_millis(20), linked: false }
 }
 
 /// Finishes one run.

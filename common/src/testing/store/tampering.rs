@@ -24,6 +24,33 @@ impl Dialect {
         }
     }
 
+    /// The table of schedules.
+    #[must_use]
+    pub fn schedules(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "offload.schedules",
+            Dialect::Sqlite => "offload_schedules",
+        }
+    }
+
+    /// The table of the records of fires.
+    #[must_use]
+    pub fn fires(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "offload.fires",
+            Dialect::Sqlite => "offload_fires",
+        }
+    }
+
+    /// The table of batches.
+    #[must_use]
+    pub fn batches(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "offload.batches",
+            Dialect::Sqlite => "offload_batches",
+        }
+    }
+
     /// A job's id.
     #[must_use]
     pub fn id(self, job: JobId) -> String {

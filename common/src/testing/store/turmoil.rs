@@ -85,7 +85,7 @@ async fn end_somehow(store: &Shared, row: &Candidate, lease: Lease, deeds: &mut 
         let transition =
             crate::job::transition::Transition { delay: transition.delay.map(|_| Duration::ZERO), ..transition };
         let result = (transition.to == State::Succeeded).then(|| factory::raw("1"));
-        let write = Finish { lease, transition, result, ran_for: Duration::ZERO };
+        let write = Finish { lease, transition, result, ran_for: Duration::ZERO, linked: false };
         let finished = finish_as(store, &write).await;
         if rand::random_bool(0.3) && write.transition.to.is_final() {
             let again = finish_as(store, &write).await;

@@ -4,6 +4,7 @@
 //! are reachable, [`target`] checks URLs, [`resolver`] the addresses behind names.
 
 mod egress;
+mod outbound;
 mod request;
 mod resolver;
 mod response;
@@ -12,32 +13,24 @@ mod target;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::error::Error;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use offload_common::RawJson;
 use offload_common::config::EgressConfig;
 use offload_common::kind::KindSpec;
-use reqwest::{Client, redirect};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use self::egress::EgressPolicy;
+pub(super) use self::outbound::{Outbound, not_sent};
 use self::request::Request;
-use self::resolver::GuardedResolver;
 use self::response::Output;
-use self::target::Target;
+pub(super) use self::response::{excerpt, pause_asked};
+pub(super) use self::target::Target;
 use crate::kind::{Context, JobError, JobKind};
 
 /// The longest chain of redirects that is followed.
 const MAX_REDIRECTS: usize = 5;
-
-/// What a connection may take, whatever the whole call may.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-const USER_AGENT: &str = concat!("offload/", env!("CARGO_PKG_VERSION"));
 
 /// What to request.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -81,35 +74,13 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RawJson>
 }
 
 pub(super) struct HttpCall {
-    policy: EgressPolicy,
+    outbound: Outbound,
     max_response_bytes: u64,
-    /// Made at the first call: intake knows this kind too, and needs no trust roots for it.
-    client: OnceLock<Client>,
 }
 
 impl HttpCall {
     pub(super) fn new(config: &EgressConfig) -> Self {
-        let policy = EgressPolicy::new(&config.allow);
-        Self { policy, max_response_bytes: config.max_response_bytes, client: OnceLock::new() }
-    }
-
-    fn client(&self) -> Result<&Client, JobError> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        // An error means that the program has chosen a TLS provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .dns_resolver(Arc::new(GuardedResolver::new(self.policy.clone())))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(USER_AGENT)
-            .build()
-            .map_err(|error| JobError::retry("http_client", format!("cannot set up HTTP: {}", with_causes(&error))))?;
-        Ok(self.client.get_or_init(|| client))
+        Self { outbound: Outbound::new(config), max_response_bytes: config.max_response_bytes }
     }
 
     async fn call_within(&self, seconds: f64, request: Request, target: Target) -> Result<Output, JobError> {
@@ -120,13 +91,13 @@ impl HttpCall {
     }
 
     async fn call(&self, mut request: Request, mut target: Target) -> Result<Output, JobError> {
-        let client = self.client()?;
+        let client = self.outbound.client()?;
         for _ in 0..=MAX_REDIRECTS {
             let response = request.send(client, &target).await.map_err(|error| not_sent(&target, &error))?;
             let Some(location) = response::location(&response) else {
                 return response::conclude(response, &target, self.max_response_bytes).await;
             };
-            let next = target.redirected(&location, &self.policy)?;
+            let next = self.outbound.redirected(&target, &location)?;
             request.redirect(response.status(), target.same_origin(&next));
             target = next;
         }
@@ -145,32 +116,8 @@ impl JobKind for HttpCall {
     }
 
     async fn run(&self, job: &Context, payload: Payload) -> Result<Output, JobError> {
-        let target = Target::first(&payload.url, &self.policy)?;
+        let target = self.outbound.target(&payload.url)?;
         let request = Request::new(&payload, job.id, job.traceparent.as_deref())?;
         self.call_within(payload.timeout_seconds, request, target).await
     }
-}
-
-/// What it means that no response came.
-fn not_sent(target: &Target, error: &reqwest::Error) -> JobError {
-    if let Some(refused) = resolver::refusal(error) {
-        return JobError::fail("egress_refused", format!("{target}: {refused}"));
-    }
-    let message = format!("{target}: {}", with_causes(error));
-    match error {
-        _ if error.is_builder() => JobError::fail("invalid_url", message),
-        _ if error.is_timeout() => JobError::retry("http_timeout", message),
-        _ => JobError::retry("connection", message),
-    }
-}
-
-/// What the causes of an error say; the error itself says only that, and to which URL, with a query that may be secret.
-fn with_causes(error: &reqwest::Error) -> String {
-    let said: Vec<String> = chain(error).skip(1).map(ToString::to_string).collect();
-    if said.is_empty() { "the request could not be made".to_owned() } else { said.join(": ") }
-}
-
-/// An error and its causes.
-fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| (*error).source())
 }

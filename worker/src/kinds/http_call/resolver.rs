@@ -47,7 +47,7 @@ fn permitted(found: impl Iterator<Item = SocketAddr>, policy: &EgressPolicy) -> 
 
 /// The refusal among the causes of an error, if that is what it comes from.
 pub(super) fn refusal<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Refused> {
-    super::chain(error).find_map(|cause| cause.downcast_ref())
+    super::outbound::chain(error).find_map(|cause| cause.downcast_ref())
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub(super) fn location(response: &Response) -> Option<String> {
 pub(super) async fn conclude(mut response: Response, target: &Target, limit: u64) -> Result<Output, JobError> {
     let (status, headers) = (response.status(), response.headers().clone());
     if status.is_client_error() || status.is_server_error() {
-        let excerpt = read(&mut response, EXCERPT).await.unwrap_or_else(|(_, start)| start);
+        let excerpt = excerpt(&mut response).await;
         return Err(failure(status, &headers, &excerpt, target, clock::now()));
     }
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -89,19 +89,31 @@ async fn read(response: &mut Response, limit: usize) -> Result<Vec<u8>, (Broken,
     }
 }
 
+/// The beginning of the body of a failing response, for its error message.
+pub(in crate::kinds) async fn excerpt(response: &mut Response) -> String {
+    quoted(&read(response, EXCERPT).await.unwrap_or_else(|(_, start)| start))
+}
+
+fn quoted(start: &[u8]) -> String {
+    String::from_utf8_lossy(start).replace('\0', "\u{fffd}").trim().to_owned()
+}
+
+/// How long the response asks to wait, if it does.
+pub(in crate::kinds) fn pause_asked(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    headers.get(RETRY_AFTER).and_then(|value| pause(value.to_str().ok()?, now))
+}
+
 /// 408, 429 and 5xx may pass; any other 4xx means that the request itself is wrong.
-fn failure(status: StatusCode, headers: &HeaderMap, excerpt: &[u8], target: &Target, now: DateTime<Utc>) -> JobError {
+fn failure(status: StatusCode, headers: &HeaderMap, excerpt: &str, target: &Target, now: DateTime<Utc>) -> JobError {
     let mut message = format!("{target} answered {status}");
-    let quoted: String = String::from_utf8_lossy(excerpt).replace('\0', "\u{fffd}");
-    if !quoted.trim().is_empty() {
-        message = format!("{message}: {}", quoted.trim());
+    if !excerpt.is_empty() {
+        message = format!("{message}: {excerpt}");
     }
     let passing = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
     if !passing && !status.is_server_error() {
         return JobError::fail("http_status", message);
     }
-    let asked = headers.get(RETRY_AFTER).and_then(|value| pause(value.to_str().ok()?, now));
-    match asked {
+    match pause_asked(headers, now) {
         Some(pause) => JobError::retry_after("http_status", message, pause),
         None => JobError::retry("http_status", message),
     }
@@ -179,7 +191,7 @@ mod tests {
         let retry = |status, after: Option<&'static str>| {
             let headers = after.map(|text| (RETRY_AFTER, HeaderValue::from_static(text))).into_iter().collect();
             let status = StatusCode::from_u16(status).expect("a status");
-            match failure(status, &headers, b"  no\0 \n", &target, now()) {
+            match failure(status, &headers, &quoted(b"  no\0 \n"), &target, now()) {
                 JobError::Failed(failure) => {
                     assert_eq!(failure.code, "http_status");
                     let start = format!("https://example.com/a answered {status}: no");

@@ -10,7 +10,7 @@ use crate::kind::JobError;
 /// A URL that may be requested. If its host is a name, the addresses behind it are checked when they are known (see
 /// [`super::resolver`]).
 #[derive(Clone, Debug)]
-pub(super) struct Target(Url);
+pub(in crate::kinds) struct Target(Url);
 
 impl Target {
     /// Checks the URL of a payload.
@@ -28,7 +28,7 @@ impl Target {
     }
 
     /// The URL itself, with its query.
-    pub(super) fn url(&self) -> &Url {
+    pub(in crate::kinds) fn url(&self) -> &Url {
         &self.0
     }
 

@@ -14,6 +14,7 @@ use offload_common::job::transition::{Failure, Retry};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use super::outbound::USER_AGENT;
 use super::*;
 
 const LIMIT: u64 = 1000;
@@ -41,7 +42,7 @@ async fn mirror(method: Method, headers: HeaderMap, body: String) -> impl IntoRe
 async fn run(kind: &HttpCall, payload: Value) -> Result<Value, Failure> {
     let payload: Payload = serde_json::from_str(&payload.to_string()).expect("fits");
     let outcome = async {
-        let target = Target::first(&payload.url, &kind.policy)?;
+        let target = kind.outbound.target(&payload.url)?;
         let request = Request::new(&payload, JobId::new(), None)?;
         kind.call_within(payload.timeout_seconds, request, target).await
     };

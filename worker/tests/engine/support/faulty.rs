@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use offload_common::job::{Epoch, FileId, Job, JobId, Lease, LogLine, NewJob, WorkerId};
+use offload_common::callback::Callback;
+use offload_common::job::{BatchId, Epoch, EventId, FileId, Job, JobId, Lease, LogLine, NewJob, Trail, WorkerId};
 use offload_common::store::{
-    Accepted, Beat, Cancelled, Candidate, Claim, Claimed, Column, Dispatch, Error, FileRecord, Finish, Finished,
-    JobFilter, LaneDepth, Pointer, Pruned, ReapPolicy, Reaped, RegisteredKind, Report, Result, Retention, Session,
-    Steal, Store, TableName, Transaction, Worker, WorkerInfo,
+    Accepted, Batch, BatchFilter, Batches, Beat, Cancelled, CancelledPage, Candidate, Claim, Claimed, Column, Dispatch,
+    Error, FileRecord, Filled, Filling, Finish, Finished, JobFilter, LaneDepth, Pages, Pointer, Pruned, ReapPolicy,
+    Reaped, RegisteredKind, Report, Result, Retention, Session, Steal, Store, TableName, Transaction, Worker,
+    WorkerInfo,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -261,8 +263,16 @@ impl Store for Faulty {
         self.store.cancel(tenant, id).await
     }
 
+    async fn callback(&self, tenant: &str, subject: uuid::Uuid) -> Result<Option<Callback>> {
+        self.store.callback(tenant, subject).await
+    }
+
     async fn logs(&self, job: JobId, after: Option<(Epoch, u32)>, limit: u32) -> Result<Vec<LogLine>> {
         self.store.logs(job, after, limit).await
+    }
+
+    async fn trails(&self, after: &[(JobId, Option<EventId>)], most: u32) -> Result<Vec<Option<Trail>>> {
+        self.store.trails(after, most).await
     }
 
     async fn add_file(&self, file: &FileRecord) -> Result<()> {
@@ -320,5 +330,27 @@ impl Store for Faulty {
 
     async fn close(&self) {
         self.store.close().await;
+    }
+}
+
+#[async_trait]
+impl Batches for Faulty {
+    async fn fill_batch(&self, filling: &Filling, jobs: &mut dyn Pages) -> Result<Filled> {
+        self.store.fill_batch(filling, jobs).await
+    }
+    async fn batch(&self, tenant: &str, id: BatchId) -> Result<Option<Batch>> {
+        self.store.batch(tenant, id).await
+    }
+    async fn batches(&self, filter: &BatchFilter) -> Result<Vec<Batch>> {
+        self.store.batches(filter).await
+    }
+    async fn seal_batch(&self, tenant: &str, id: BatchId) -> Result<bool> {
+        self.store.seal_batch(tenant, id).await
+    }
+    async fn cancel_batch(&self, id: BatchId, after: Option<JobId>, limit: u32) -> Result<CancelledPage> {
+        self.store.cancel_batch(id, after, limit).await
+    }
+    async fn retry_batch(&self, tenant: &str, id: BatchId, limit: u32) -> Result<u64> {
+        self.store.retry_batch(tenant, id, limit).await
     }
 }

@@ -1,6 +1,7 @@
 //! A bench to run workers on: a store, a broker, and kinds that tests hold in their hands.
 
 pub(crate) mod faulty;
+mod faulty_schedules;
 mod kinds;
 
 use std::sync::Arc;

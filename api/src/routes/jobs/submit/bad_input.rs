@@ -34,7 +34,10 @@ fn invalid() -> Vec<(Value, Vec<&'static str>)> {
         (with(json!({"payload": {"value": "x", "name": 1}})), vec!["/payload/name", "/payload/value"]),
         (with(json!({"payload": {"value": 1, "a/b~": 1}})), vec!["/payload/a~1b~0"]),
         (with(json!({"payload": {"value": 1, "name": "a\0b"}})), vec!["/payload/name"]),
-        (with(json!({"unknown": 1, "callback": {}, "unique_key": "k"})), vec!["/callback", "/unique_key", "/unknown"]),
+        (
+            with(json!({"unknown": 1, "callback": {}, "unique_key": "k"})),
+            vec!["/callback/secret", "/callback/url", "/unique_key", "/unknown"],
+        ),
         (with(json!({"Kind": 1})), vec!["/Kind"]),
         (with(json!({"queue": "nonesuch"})), vec!["/queue"]),
         (with(json!({"queue": 1})), vec!["/queue"]),

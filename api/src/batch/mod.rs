@@ -1,0 +1,20 @@
+//! From the body of a request to the jobs of a batch: read as it arrives, checked line by line, kept aside until all of it is
+//! there, and then written in one transaction, so that no transaction waits for a slow client.
+
+mod gather;
+mod header;
+mod lines;
+mod spool;
+mod view;
+
+pub(crate) use gather::{Gathered, Source, gather};
+pub(crate) use header::Scope;
+pub(crate) use view::BatchView;
+
+/// Jobs that one request may have.
+pub(crate) const MAX_JOBS: u64 = 1_000_000;
+
+/// Where a batch is.
+pub(crate) fn batch_path(id: offload_common::job::BatchId) -> String {
+    format!("/v1/batches/{id}")
+}

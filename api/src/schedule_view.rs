@@ -1,0 +1,225 @@
+//! What clients see of a schedule and of its fires.
+
+use axum::Json;
+use axum::http::header::ETAG;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use offload_common::job::{JobId, Priority, ScheduleId};
+use offload_common::schedule::{Counts, JobTemplate, Missed, Outcome, Overlap, Reason, Recurrence, Schedule};
+use offload_common::store::FireRecord;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::app::App;
+use crate::catalog::Known;
+use crate::timestamp::Timestamp;
+
+/// A schedule.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Schedule")]
+pub(crate) struct ScheduleView<'a> {
+    /// A UUIDv7: ids sort by time of creation.
+    id: ScheduleId,
+    /// What it is called; no other has this name.
+    name: &'a str,
+    /// The cron pattern that it fires by, unless it fires at intervals.
+    cron: Option<&'a str>,
+    /// The interval that it fires at, unless it fires by a pattern.
+    every_seconds: Option<u64>,
+    /// The IANA zone whose clocks it goes by.
+    time_zone: &'a str,
+    /// It does not fire before.
+    starts_at: Option<Timestamp>,
+    /// It does not fire after.
+    ends_at: Option<Timestamp>,
+    /// Each job is due up to so many seconds after its fire.
+    jitter_seconds: f64,
+    /// What becomes of fires that were missed.
+    missed: Missed,
+    /// With `missed` of `all`, how many of the latest are made up for at most.
+    max_missed: u32,
+    /// What becomes of a fire while the job before it has not come to its end.
+    overlap: Overlap,
+    /// What it submits.
+    job: TemplateView<'a>,
+    /// Whether it fires at all for now.
+    paused: bool,
+    /// The next fire; none while it is paused, and after its end.
+    next_at: Option<Timestamp>,
+    /// The last fire that a job was submitted for.
+    last_fire_at: Option<Timestamp>,
+    /// That job.
+    last_job_id: Option<JobId>,
+    /// How many fires wait for it to come to its end.
+    waiting: u32,
+    /// What has become of its fires so far.
+    counts: Counts,
+    /// What keeps it from firing, or its jobs from running, if anything does.
+    problem: Option<String>,
+    /// When it was made.
+    created_at: Timestamp,
+    /// When a client changed it last.
+    updated_at: Timestamp,
+    /// Where to go from here.
+    links: Links,
+}
+
+/// What a schedule submits. Strings in the payload may hold placeholders for the time of the fire.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ScheduledJob")]
+struct TemplateView<'a> {
+    /// The kind's name.
+    kind: &'a str,
+    /// The payload, as it was written.
+    #[schemars(with = "Value")]
+    payload: &'a RawValue,
+    /// Where it queues.
+    queue: &'a str,
+    /// How urgent it is within its queue.
+    priority: Priority,
+    /// Attempts at most.
+    max_attempts: u32,
+    /// Seconds that one attempt may take.
+    timeout_seconds: u64,
+    /// The client's own object.
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
+    metadata: Option<&'a RawValue>,
+    /// For filters.
+    tags: &'a [String],
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ScheduleLinks")]
+struct Links {
+    /// The schedule itself.
+    #[serde(rename = "self")]
+    this: String,
+    /// What became of its fires.
+    fires: String,
+    /// When it fires next.
+    preview: String,
+    /// The jobs that it submitted.
+    jobs: String,
+}
+
+/// What became of a fire, or of several in a row that were left out.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "FireRecord")]
+pub(crate) struct FireView {
+    /// The nominal time; of several, the first.
+    fire_at: Timestamp,
+    /// Of several, the last; else the same.
+    through: Timestamp,
+    /// How many there are; of a long absence, 10000 stands for that many or more.
+    count: u32,
+    /// What became of it.
+    outcome: Outcome,
+    /// Why it was not simply fired.
+    reason: Option<Reason>,
+    /// The job that was submitted for it. It may be past its retention.
+    job_id: Option<JobId>,
+    /// When this was decided.
+    recorded_at: Timestamp,
+}
+
+impl<'a> ScheduleView<'a> {
+    pub(crate) fn new(schedule: &'a Schedule, app: &App, known: &Known) -> Self {
+        let definition = &schedule.definition;
+        let (cron, every_seconds) = match &definition.recurrence {
+            Recurrence::Cron(pattern) => (Some(pattern.as_str()), None),
+            Recurrence::EverySeconds(seconds) => (None, Some(*seconds)),
+        };
+        let path = path(schedule.id);
+        Self {
+            id: schedule.id,
+            name: &schedule.name,
+            cron,
+            every_seconds,
+            time_zone: &definition.time_zone,
+            starts_at: definition.starts_at.map(Timestamp),
+            ends_at: definition.ends_at.map(Timestamp),
+            jitter_seconds: definition.jitter_seconds,
+            missed: definition.missed,
+            max_missed: definition.max_missed,
+            overlap: definition.overlap,
+            job: TemplateView::from(&definition.job),
+            paused: schedule.paused,
+            next_at: schedule.next_at.map(Timestamp),
+            last_fire_at: schedule.last_fire_at.map(Timestamp),
+            last_job_id: schedule.last_job,
+            waiting: schedule.waiting,
+            counts: schedule.counts,
+            problem: problem(schedule, app, known),
+            created_at: schedule.created_at.into(),
+            updated_at: schedule.updated_at.into(),
+            links: Links {
+                fires: format!("{path}/fires"),
+                preview: format!("{path}/preview"),
+                jobs: format!("/v1/jobs?schedule_id={}", schedule.id),
+                this: path,
+            },
+        }
+    }
+}
+
+/// What keeps it from firing, or its jobs from running.
+fn problem(schedule: &Schedule, app: &App, known: &Known) -> Option<String> {
+    let job = &schedule.definition.job;
+    if let Some(trouble) = &schedule.trouble {
+        return Some(format!("it could not fire: {}; it is tried again every 30 s", trouble.message));
+    }
+    let own_queue = known.kinds.get(&job.kind).is_some_and(|spec| spec.queue == job.queue);
+    if !own_queue && !app.queues.contains(&job.queue) {
+        return Some(format!("the queue `{}` is not configured (any more): its jobs wait", job.queue));
+    }
+    (!known.is_live(&job.kind)).then(|| format!("no live worker offers the kind `{}`: its jobs wait", job.kind))
+}
+
+impl<'a> From<&'a JobTemplate> for TemplateView<'a> {
+    fn from(job: &'a JobTemplate) -> Self {
+        Self {
+            kind: &job.kind,
+            payload: &job.payload,
+            queue: &job.queue,
+            priority: job.priority,
+            max_attempts: job.max_attempts,
+            timeout_seconds: job.timeout_seconds,
+            metadata: job.metadata.as_deref(),
+            tags: &job.tags,
+        }
+    }
+}
+
+impl From<&FireRecord> for FireView {
+    fn from(record: &FireRecord) -> Self {
+        Self {
+            fire_at: record.verdict.fire_at.into(),
+            through: record.verdict.through.into(),
+            count: record.verdict.count,
+            outcome: record.verdict.outcome,
+            reason: record.verdict.reason,
+            job_id: record.job,
+            recorded_at: record.recorded_at.into(),
+        }
+    }
+}
+
+/// Where a schedule is.
+pub(crate) fn path(id: ScheduleId) -> String {
+    format!("/v1/schedules/{id}")
+}
+
+/// Its version: it changes when somebody changes the schedule, and not when it fires.
+pub(crate) fn etag(version: i64) -> HeaderValue {
+    HeaderValue::try_from(format!("\"{version}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// A schedule as an answer.
+pub(crate) async fn answer(status: StatusCode, schedule: &Schedule, app: &App) -> Response {
+    let known = app.catalog.known().await;
+    let mut response = (status, Json(ScheduleView::new(schedule, app, &known))).into_response();
+    response.headers_mut().insert(ETAG, etag(schedule.version));
+    response
+}

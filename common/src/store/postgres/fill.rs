@@ -1,0 +1,144 @@
+//! Putting jobs into a batch: any number, in one transaction.
+
+use chrono::{DateTime, Utc};
+
+use super::callbacks;
+use super::connection::Line;
+use super::copy::{COPY, Rows, weight};
+use super::error::Origin;
+use super::intake::FIRST_EPOCH;
+use super::prune::NOW;
+use super::rows::get;
+use crate::batch::parts;
+use crate::job::{BatchId, NewJob};
+use crate::store::{Dispatch, Error, Filled, Filling, IdempotencyKey, Pages, Pointer, Result, Target};
+
+/// Bytes of one `COPY`, about: enough to be worth its round trip, and little enough to be far from every time-out.
+const COPY_BYTES: usize = 4 << 20;
+
+/// Held until the transaction ends: who asks meanwhile is told so instead of waiting for a long write.
+pub(super) const LOCK_KEY: &str = "-- offload: one writer of a batch's key at a time
+SELECT pg_try_advisory_xact_lock(16716975, hashtext($1 || ' ' || $2)) AS held";
+
+/// A key that is there stays as it is, and is locked, so that no pruning comes between.
+pub(super) const TAKE_KEY: &str = "-- offload: take a batch's key
+INSERT INTO offload.idempotency_keys AS k (tenant, key, fingerprint, job_id, created_at)
+VALUES ($1, $2, $3, $4, statement_timestamp())
+ON CONFLICT (tenant, key) DO UPDATE SET created_at = k.created_at
+RETURNING job_id, fingerprint, xmax = 0 AS inserted";
+
+pub(super) const OPEN: &str = "-- offload: is a batch open
+SELECT NOT sealed AS open FROM offload.batches WHERE id = $1 AND tenant = $2";
+
+pub(super) const MAKE: &str = "-- offload: make a batch
+INSERT INTO offload.batches (id, tenant, sealed, total, metadata, follow_up, created_at, rate_since, mark_at)
+VALUES ($1, $2, $3, $4, $5::json, $6::json, $7, $7, $7)";
+
+/// The row is locked at the end of the transaction only: until then its jobs go on ending.
+pub(super) const GROW: &str = "-- offload: a batch has more jobs
+UPDATE offload.batches SET total = total + $3 WHERE id = $1 AND tenant = $2 AND NOT sealed";
+
+/// Fills a batch; see [`crate::store::Batches::fill_batch`].
+pub(super) async fn fill(line: &mut Line, filling: &Filling, jobs: &mut dyn Pages) -> Result<Filled> {
+    line.begin("BEGIN").await?;
+    if let Some(refusal) = refusal(line, filling).await? {
+        line.rollback().await?;
+        return Ok(refusal);
+    }
+    let row = line.row(sqlx::query(NOW)).await?.ok_or_else(|| Error::Corrupt("the database knows no time".into()))?;
+    let now: DateTime<Utc> = get(&row, "now")?;
+    let (mut total, mut dispatches) = (0i64, Vec::new());
+    loop {
+        let page = jobs.next().await?;
+        if page.is_empty() {
+            break;
+        }
+        total += i64::try_from(page.len()).unwrap_or(0);
+        for part in parts(&page, COPY_BYTES, weight) {
+            copy(line, filling.batch(), &page[part.clone()], now, &mut dispatches).await?;
+            callbacks::keep_of_jobs(line, page[part].iter()).await?;
+        }
+    }
+    if !conclude(line, filling, total, now).await? {
+        // It was sealed meanwhile.
+        line.rollback().await?;
+        return Ok(Filled::Sealed);
+    }
+    line.commit().await?;
+    Ok(Filled::Done(dispatches))
+}
+
+/// Why nothing is to be written, if so.
+async fn refusal(line: &mut Line, filling: &Filling) -> Result<Option<Filled>> {
+    if let Some(key) = &filling.idempotency
+        && let Some(refusal) = take_key(line, filling, key).await?
+    {
+        return Ok(Some(refusal));
+    }
+    let Target::Open(id) = &filling.target else { return Ok(None) };
+    let row = line.row(sqlx::query(OPEN).bind(id.0).bind(filling.tenant.as_str())).await?;
+    match row.map(|row| get(&row, "open")).transpose()? {
+        None => Ok(Some(Filled::Missing)),
+        Some(false) => Ok(Some(Filled::Sealed)),
+        Some(true) => Ok(None),
+    }
+}
+
+async fn take_key(line: &mut Line, filling: &Filling, key: &IdempotencyKey) -> Result<Option<Filled>> {
+    let tenant = filling.tenant.as_str();
+    let lock = line.row(sqlx::query(LOCK_KEY).bind(tenant).bind(key.key.as_str())).await?;
+    if !lock.map_or(Ok(false), |row| get(&row, "held"))? {
+        return Ok(Some(Filled::InFlight));
+    }
+    let take = sqlx::query(TAKE_KEY)
+        .bind(tenant)
+        .bind(key.key.as_str())
+        .bind(key.fingerprint.to_vec())
+        .bind(filling.batch().0);
+    let row = line.row(take).await?.ok_or_else(|| Error::Corrupt("a key was neither taken nor found".into()))?;
+    if get(&row, "inserted")? {
+        return Ok(None);
+    }
+    let same = get::<&[u8]>(&row, "fingerprint")? == key.fingerprint;
+    let batch = BatchId(get(&row, "job_id")?);
+    Ok(Some(if same { Filled::Repeated(batch) } else { Filled::KeyReused }))
+}
+
+async fn copy(
+    line: &mut Line,
+    batch: BatchId,
+    jobs: &[NewJob],
+    now: DateTime<Utc>,
+    dispatches: &mut Vec<Dispatch>,
+) -> Result<()> {
+    let mut rows = Rows::new(now);
+    for job in jobs {
+        if let Some(queued_at) = rows.push(job, batch) {
+            let pointer = Pointer { id: job.id, epoch: FIRST_EPOCH, queued_at: queued_at.timestamp_micros() };
+            dispatches.push(Dispatch { lane: job.lane.clone(), pointer, traceparent: job.traceparent.clone() });
+        }
+    }
+    line.copy_in(Origin::Offload, COPY, &rows.finish()).await.map(drop)
+}
+
+async fn conclude(line: &mut Line, filling: &Filling, total: i64, now: DateTime<Utc>) -> Result<bool> {
+    let (id, tenant) = (filling.batch().0, filling.tenant.as_str());
+    match &filling.target {
+        Target::New(batch) => {
+            let follow_up = batch.follow_up.as_ref().map(serde_json::to_string).transpose();
+            let follow_up = follow_up.map_err(|error| Error::Rejected(format!("the follow-up: {error}")))?;
+            let make = sqlx::query(MAKE)
+                .bind(id)
+                .bind(tenant)
+                .bind(batch.sealed)
+                .bind(total)
+                .bind(batch.metadata.as_deref().map(serde_json::value::RawValue::get))
+                .bind(follow_up)
+                .bind(now);
+            line.execute(make).await?;
+            callbacks::keep(line, batch.callback.iter().map(|callback| (id, tenant, callback))).await?;
+            Ok(true)
+        }
+        Target::Open(_) => Ok(line.execute(sqlx::query(GROW).bind(id).bind(tenant).bind(total)).await? == 1),
+    }
+}

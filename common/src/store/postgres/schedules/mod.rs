@@ -1,0 +1,96 @@
+//! Schedules: the part of the port that keeps them and makes their fires.
+
+mod auditing;
+mod changing;
+mod firing;
+mod reading;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+pub(super) use self::auditing::{fired as audited_jobs, fires as audited_fires, late};
+
+use super::PostgresStore;
+use crate::job::{JobId, ScheduleId};
+use crate::schedule::{Change, Schedule};
+use crate::store::{
+    Accepted, Changed, FireRecord, Fired, IdempotencyKey, NewSchedule, NextFire, Removed, Result, ScheduleFilter,
+    Schedules,
+};
+
+/// Every statement of this module, for the test that prepares them all.
+#[cfg(test)]
+pub(super) const STATEMENTS: [&str; 21] = [
+    auditing::FIRED,
+    auditing::FIRES,
+    auditing::LATE,
+    changing::ADD,
+    changing::BY_NAME,
+    changing::HOLD,
+    changing::LAST,
+    changing::REMOVE,
+    changing::UPDATE,
+    firing::DUE,
+    firing::FACTS,
+    firing::NEXT,
+    firing::NOW,
+    firing::RECORD,
+    firing::RELEASE,
+    firing::TROUBLE,
+    firing::WRITE,
+    reading::FIRES,
+    reading::LIST,
+    reading::ONE,
+    super::prune::DELETE_FIRES,
+];
+
+#[async_trait]
+impl Schedules for PostgresStore {
+    async fn add_schedule(&self, new: &NewSchedule) -> Result<Changed> {
+        changing::add(&mut *self.patient().await?, new).await
+    }
+
+    async fn schedule(&self, tenant: &str, id: ScheduleId) -> Result<Option<Schedule>> {
+        reading::one(&mut *self.patient().await?, tenant, id).await
+    }
+
+    async fn schedules(&self, filter: &ScheduleFilter) -> Result<Vec<Schedule>> {
+        reading::list(&mut *self.patient().await?, filter).await
+    }
+
+    async fn change_schedule(
+        &self,
+        tenant: &str,
+        id: ScheduleId,
+        expected: Option<i64>,
+        change: &Change,
+    ) -> Result<Changed> {
+        changing::change(&mut *self.patient().await?, tenant, id, expected, change).await
+    }
+
+    async fn remove_schedule(&self, tenant: &str, id: ScheduleId, expected: Option<i64>) -> Result<Removed> {
+        changing::remove(&mut *self.patient().await?, tenant, id, expected).await
+    }
+
+    async fn run_schedule(
+        &self,
+        tenant: &str,
+        id: ScheduleId,
+        key: Option<&IdempotencyKey>,
+        traceparent: Option<&str>,
+    ) -> Result<Option<(JobId, Accepted)>> {
+        changing::run(&mut *self.patient().await?, tenant, id, key, traceparent).await
+    }
+
+    async fn fires(&self, schedule: ScheduleId, before: Option<DateTime<Utc>>, limit: u32) -> Result<Vec<FireRecord>> {
+        reading::fires(&mut *self.patient().await?, schedule, before, limit).await
+    }
+
+    async fn fire(&self, limit: u32) -> Result<Fired> {
+        firing::fire(self, limit).await
+    }
+
+    async fn next_fire(&self) -> Result<NextFire> {
+        firing::next(&mut *self.patient().await?).await
+    }
+}

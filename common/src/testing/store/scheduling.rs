@@ -1,0 +1,379 @@
+//! Schedules: kept, changed, and fired once per fire.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::clock;
+use crate::job::{Job, JobId, ScheduleId, State};
+use crate::schedule::{Change, Counts, Definition, Missed, Outcome, Overlap, Reason, Recurrence, Schedule};
+use crate::store::{Accepted, Changed, FireRecord, Fired, JobFilter, NewSchedule, Removed, ScheduleFilter, Store};
+use crate::testing::factory::{self, TENANT};
+
+use super::Database;
+use super::steps::{KEEP_NOTHING, Shared, read, together};
+
+fn named(name: &str, definition: Definition) -> NewSchedule {
+    NewSchedule { id: ScheduleId::new(), tenant: TENANT.to_owned(), name: name.to_owned(), definition }
+}
+
+async fn make(store: &Shared, name: &str, definition: Definition) -> Schedule {
+    match store.add_schedule(&named(name, definition)).await.expect("added") {
+        Changed::Done(schedule) => *schedule,
+        other => panic!("expected a new schedule, not {other:?}"),
+    }
+}
+
+pub(super) async fn get(store: &Shared, id: ScheduleId) -> Schedule {
+    store.schedule(TENANT, id).await.expect("read").expect("it is there")
+}
+
+pub(super) async fn fire(store: &Shared) -> Fired {
+    let fired = store.fire(100).await.expect("fired");
+    assert!(fired.troubled.is_empty(), "{fired:?}");
+    fired
+}
+
+/// An hourly schedule, last seen to so many hours ago: with none, only the fire of five seconds ago is due.
+pub(super) async fn due(db: &impl Database, name: &str, hours: i64, definition: Definition) -> Schedule {
+    let schedule = make(&db.store(), name, definition).await;
+    rewind(db, schedule.id, hours).await;
+    schedule
+}
+
+async fn rewind(db: &impl Database, id: ScheduleId, hours: i64) {
+    let dialect = db.dialect();
+    let (anchor, next_at) = (dialect.in_seconds(-5 - 3600 * (hours + 1)), dialect.in_seconds(-5 - 3600 * hours));
+    let (schedules, id) = (dialect.schedules(), dialect.id(JobId(id.0)));
+    db.tamper(format!("UPDATE {schedules} SET anchor = {anchor}, next_at = {next_at} WHERE id = {id}")).await;
+}
+
+async fn jobs_of(store: &dyn Store, schedule: ScheduleId) -> Vec<Job> {
+    let filter = JobFilter { schedule_id: Some(schedule.0), ..factory::filter() };
+    let mut jobs = store.jobs(&filter).await.expect("listed");
+    jobs.reverse();
+    jobs
+}
+
+/// What became of the fires, in order: the outcome, the reason, and how many they were.
+async fn told(store: &Shared, schedule: ScheduleId) -> Vec<String> {
+    let mut records: Vec<FireRecord> = store.fires(schedule, None, 1000).await.expect("read");
+    records.reverse();
+    let tell = |record: &FireRecord| {
+        let verdict = &record.verdict;
+        let submits = matches!(verdict.outcome, Outcome::Fired | Outcome::CaughtUp | Outcome::RunNow);
+        assert_eq!(record.job.is_some(), submits, "{record:?}");
+        let reason = verdict.reason.map_or("", Reason::as_str);
+        format!("{} {reason} {}", verdict.outcome.as_str(), verdict.count)
+    };
+    records.iter().map(tell).collect()
+}
+
+pub async fn a_schedule_reads_back_as_it_was_made(db: &impl Database) {
+    let store = db.store();
+    let definition =
+        Definition { recurrence: Recurrence::Cron("*/5 * * * *".into()), jitter_seconds: 2.5, ..factory::definition() };
+    let made = make(&store, "nightly", definition).await;
+    let found = get(&store, made.id).await;
+    assert_eq!(format!("{found:?}"), format!("{made:?}"));
+    assert!(found.next_at.is_some_and(|at| at > found.created_at) && found.version == 1 && !found.paused);
+    assert!(store.schedule("other", made.id).await.expect("read").is_none(), "it is the tenant's own");
+    let again = store.add_schedule(&named("nightly", factory::definition())).await.expect("answered");
+    assert!(matches!(again, Changed::NameTaken(id) if id == made.id), "{again:?}");
+    let others = NewSchedule { tenant: "other".into(), ..named("nightly", factory::definition()) };
+    assert!(matches!(store.add_schedule(&others).await.expect("added"), Changed::Done(_)));
+    let second = make(&store, "hourly", factory::definition()).await;
+    let list = |name: Option<&str>, before, limit| ScheduleFilter {
+        tenant: TENANT.into(),
+        name: name.map(str::to_owned),
+        before,
+        limit,
+    };
+    for (filter, expected) in [
+        (list(None, None, 10), vec![second.id, made.id]),
+        (list(None, None, 1), vec![second.id]),
+        (list(None, Some(second.id), 10), vec![made.id]),
+        (list(Some("nightly"), None, 10), vec![made.id]),
+        (list(Some("weekly"), None, 10), vec![]),
+    ] {
+        let found = store.schedules(&filter).await.expect("listed");
+        assert_eq!(found.iter().map(|schedule| schedule.id).collect::<Vec<_>>(), expected, "{filter:?}");
+    }
+}
+
+pub async fn a_change_names_the_version_that_it_saw(db: &impl Database) {
+    let store = db.store();
+    let (made, other) =
+        (make(&store, "a", factory::definition()).await, make(&store, "b", factory::definition()).await);
+    let change = async |expected, name: &str, seconds| {
+        let definition = Definition { recurrence: Recurrence::EverySeconds(seconds), ..factory::definition() };
+        let change = Change::Define(name.to_owned(), Box::new(definition));
+        store.change_schedule(TENANT, made.id, expected, &change).await.expect("answered")
+    };
+    let Changed::Done(second) = change(Some(1), "a", 7200).await else { panic!("it is at 1") };
+    assert_eq!((second.version, second.definition.recurrence.clone()), (2, Recurrence::EverySeconds(7200)));
+    assert!(second.next_at > made.next_at, "{second:?}");
+    assert!(matches!(change(Some(1), "a", 60).await, Changed::Conflict(2)));
+    assert!(matches!(change(None, "b", 60).await, Changed::NameTaken(id) if id == other.id));
+    assert!(matches!(change(None, "c", 60).await, Changed::Done(third) if third.version == 3));
+    assert_eq!(get(&store, made.id).await.name, "c");
+    let missing = store.change_schedule(TENANT, ScheduleId::new(), None, &Change::Pause).await.expect("answered");
+    assert!(matches!(missing, Changed::Missing), "{missing:?}");
+    let remove = async |id, expected| store.remove_schedule(TENANT, id, expected).await.expect("answered");
+    assert_eq!(remove(made.id, Some(2)).await, Removed::Conflict(3));
+    assert_eq!(remove(made.id, Some(3)).await, Removed::Done);
+    assert_eq!(remove(made.id, None).await, Removed::Missing);
+    assert!(store.schedule(TENANT, made.id).await.expect("read").is_none());
+}
+
+pub async fn a_fire_submits_its_job_once(db: &impl Database) {
+    let store = db.store();
+    let mut definition = factory::definition();
+    definition.job.payload = factory::raw(r#"{"at": "{{fire.unix}}", "n": 1.50}"#);
+    definition.job.tags = vec!["nightly".into()];
+    let made = due(db, "once", 0, definition).await;
+    let before = get(&store, made.id).await;
+    let fired = fire(&store).await;
+    assert_eq!((fired.turns, fired.submitted.len()), (1, 1), "{fired:?}");
+    assert_eq!(fire(&store).await.turns, 0, "it is not due any more");
+    let jobs = jobs_of(&*store, made.id).await;
+    let [job] = &jobs[..] else { panic!("expected one job, not {jobs:?}") };
+    let fire_at = before.next_at.expect("it was due");
+    assert_eq!((job.id, job.fire_at, job.schedule_id), (fired.submitted[0], Some(fire_at), Some(made.id.0)));
+    assert_eq!((job.state, &job.tags[..]), (State::Scheduled, &["nightly".to_owned()][..]));
+    assert_eq!(job.payload.get(), format!(r#"{{"at": "{}", "n": 1.50}}"#, fire_at.timestamp()));
+    assert!(job.due, "promotion brings it in at once");
+    let after = get(&store, made.id).await;
+    assert_eq!((after.last_fire_at, after.last_job), (Some(fire_at), Some(job.id)));
+    assert_eq!(after.counts, Counts { fired: 1, ..Counts::default() });
+    assert!(after.next_at.is_some_and(|at| (59..=60).contains(&(at - fire_at).num_minutes())), "{after:?}");
+    assert_eq!(after.version, before.version, "firing is no change of a client's");
+    assert_eq!(told(&store, made.id).await, ["fired  1"]);
+}
+
+/// As after a clock that was put back, or a change that brings a fire back.
+pub async fn a_fire_that_comes_again_is_not_repeated(db: &impl Database) {
+    let store = db.store();
+    let made = due(db, "again", 0, Definition { overlap: Overlap::Allow, ..factory::definition() }).await;
+    let next_at = get(&store, made.id).await.next_at.expect("due");
+    fire(&store).await;
+    let dialect = db.dialect();
+    let times = match dialect {
+        super::Dialect::Postgres => format!("'{}'", next_at.to_rfc3339()),
+        super::Dialect::Sqlite => next_at.timestamp_micros().to_string(),
+    };
+    let (schedules, id) = (dialect.schedules(), dialect.id(JobId(made.id.0)));
+    db.tamper(format!("UPDATE {schedules} SET next_at = {times} WHERE id = {id}")).await;
+    let again = fire(&store).await;
+    assert_eq!((again.turns, again.submitted.len()), (1, 0), "{again:?}");
+    assert_eq!(jobs_of(&*store, made.id).await.len(), 1);
+    assert_eq!(get(&store, made.id).await.counts.fired, 1);
+    assert!(get(&store, made.id).await.next_at.is_some_and(|at| at > next_at));
+}
+
+pub async fn racing_firers_fire_each_fire_once(db: &impl Database) {
+    const SCHEDULES: usize = 12;
+    let (here, there) = (db.store(), db.another().await);
+    let definition = Definition { missed: Missed::All, overlap: Overlap::Allow, ..factory::definition() };
+    let mut ids = Vec::new();
+    for n in 0..SCHEDULES {
+        ids.push(due(db, &format!("s{n}"), 3, definition.clone()).await.id);
+    }
+    let fired = together((0..6).map(|n| {
+        let store = if n % 2 == 0 { here.clone() } else { there.clone() };
+        async move {
+            let mut submitted = Vec::new();
+            while store.next_fire().await.expect("asked").due_in == Some(Duration::ZERO) {
+                submitted.extend(store.fire(3).await.expect("fired").submitted);
+            }
+            submitted
+        }
+    }))
+    .await;
+    let submitted: Vec<JobId> = fired.into_iter().flatten().collect();
+    assert_eq!(submitted.len(), SCHEDULES * 4, "three were missed, and one is in time");
+    let mut seen = BTreeSet::new();
+    for id in ids {
+        let jobs = jobs_of(&*here, id).await;
+        assert_eq!(jobs.len(), 4);
+        assert!(jobs.iter().all(|job| seen.insert((job.schedule_id, job.fire_at))), "{jobs:?}");
+    }
+}
+
+pub async fn missed_fires_go_by_their_policy(db: &impl Database) {
+    let store = db.store();
+    for (missed, expected) in [
+        (Missed::Skip, &["skipped missed 3", "fired  1"][..]),
+        (Missed::One, &["skipped missed 3", "fired  1"]),
+        (Missed::All, &["skipped missed 1", "caught_up missed 1", "caught_up missed 1", "fired  1"]),
+    ] {
+        let definition = Definition { missed, max_missed: 3, overlap: Overlap::Allow, ..factory::definition() };
+        let made = due(db, missed.as_str(), 3, definition).await;
+        fire(&store).await;
+        assert_eq!(told(&store, made.id).await, expected, "{missed:?}");
+        let counts = get(&store, made.id).await.counts;
+        let caught_up = if missed == Missed::All { 2 } else { 0 };
+        assert_eq!(counts, Counts { fired: 1, caught_up, skipped: 3 - caught_up, run_now: 0 });
+    }
+}
+
+pub async fn overlapping_fires_go_by_their_policy(db: &impl Database) {
+    let store = db.store();
+    for (overlap, expected) in [
+        (Overlap::Allow, &["fired  1", "fired  1"][..]),
+        (Overlap::Skip, &["fired  1", "skipped overlap 1"]),
+        (Overlap::Queue, &["fired  1", "waiting overlap 1"]),
+        (Overlap::CancelPrevious, &["fired  1", "fired  1"]),
+    ] {
+        let made = due(db, overlap.as_str(), 0, Definition { overlap, ..factory::definition() }).await;
+        let first = fire(&store).await.submitted;
+        // Another fire, an instant later than the first.
+        rewind(db, made.id, 0).await;
+        let second = fire(&store).await;
+        assert_eq!(told(&store, made.id).await, expected, "{overlap:?}");
+        let cancels = overlap == Overlap::CancelPrevious;
+        assert_eq!(second.cancelled, if cancels { first.clone() } else { vec![] });
+        let state = if cancels { State::Cancelled } else { State::Scheduled };
+        assert_eq!(read(&store, first[0]).await.state, state, "{overlap:?}");
+        store.remove_schedule(TENANT, made.id, None).await.expect("removed");
+    }
+}
+
+pub async fn a_fire_that_waits_follows_the_job_before_it(db: &impl Database) {
+    let store = db.store();
+    let made = due(db, "queue", 0, Definition { overlap: Overlap::Queue, ..factory::definition() }).await;
+    let first = fire(&store).await.submitted;
+    for _ in 0..2 {
+        rewind(db, made.id, 0).await;
+        assert!(fire(&store).await.submitted.is_empty(), "the first has not ended");
+    }
+    let waits = get(&store, made.id).await;
+    assert_eq!((waits.waiting, waits.last_job), (2, Some(first[0])));
+    assert!(store.next_fire().await.expect("asked").waiting);
+    assert_eq!(fire(&store).await.turns, 0, "there is nothing to do yet");
+    let waiting: Vec<_> = store.fires(made.id, None, 10).await.expect("read");
+    let waiting: Vec<_> = waiting.iter().rev().map(|record| record.verdict.fire_at).collect();
+    for fire_at in &waiting[1..] {
+        let last = get(&store, made.id).await.last_job.expect("there is one");
+        store.cancel(TENANT, last).await.expect("cancelled");
+        let released = fire(&store).await.submitted;
+        assert_eq!(released.len(), 1, "one at a time");
+        assert_eq!(read(&store, released[0]).await.fire_at.as_ref(), Some(fire_at));
+    }
+    assert_eq!(told(&store, made.id).await, ["fired  1", "fired overlap 1", "fired overlap 1"]);
+    let after = get(&store, made.id).await;
+    assert_eq!((after.waiting, after.counts.fired), (0, 3));
+    assert!(!store.next_fire().await.expect("asked").waiting);
+}
+
+pub async fn a_schedule_in_trouble_keeps_no_other_from_its_turn(db: &impl Database) {
+    let store = db.store();
+    let mut ids = BTreeMap::new();
+    for name in ["a", "gone", "b", "refused", "c"] {
+        ids.insert(name, due(db, name, 0, factory::definition()).await.id);
+    }
+    let schedules = db.dialect().schedules();
+    let definition = serde_json::to_string(&factory::definition()).expect("JSON");
+    // A zone that this program does not know, and a kind that PostgreSQL cannot store.
+    let gone = definition.replace("\"UTC\"", "\"Mars/Olympus\"");
+    let refused = definition.replace(factory::KIND, "nul\\u0000");
+    for (name, definition) in [("gone", gone), ("refused", refused)] {
+        db.tamper(format!("UPDATE {schedules} SET definition = '{definition}' WHERE name = '{name}'")).await;
+    }
+    let mut fired = Fired::default();
+    for _ in 0..2 {
+        let more = store.fire(100).await.expect("fired");
+        fired.turns += more.turns;
+        fired.troubled.extend(more.troubled);
+    }
+    assert_eq!(fired.turns, 5, "{fired:?}");
+    for name in ["a", "b", "c"] {
+        assert_eq!(jobs_of(&*store, ids[name]).await.len(), 1, "{name}");
+    }
+    let trouble = get(&store, ids["gone"]).await.trouble.expect("it is visible");
+    assert!(trouble.message.contains("Mars/Olympus"), "{trouble:?}");
+    assert!(fired.troubled.iter().any(|(id, _)| *id == ids["gone"]), "{fired:?}");
+    let refused = get(&store, ids["refused"]).await;
+    assert!(refused.trouble.is_some() || refused.counts.fired == 1, "{refused:?}");
+    assert!(store.next_fire().await.expect("asked").due_in > Some(Duration::ZERO), "it is held for a while");
+    // What a client puts right is tried at once.
+    let mended = Change::Define("gone".into(), Box::new(factory::definition()));
+    store.change_schedule(TENANT, ids["gone"], None, &mended).await.expect("changed");
+    rewind(db, ids["gone"], 0).await;
+    assert_eq!(fire(&store).await.submitted.len(), 1);
+    assert_eq!(get(&store, ids["gone"]).await.trouble, None);
+}
+
+pub async fn a_paused_schedule_does_not_fire(db: &impl Database) {
+    let store = db.store();
+    let made = due(db, "paused", 3, factory::definition()).await;
+    let Changed::Done(paused) = store.change_schedule(TENANT, made.id, None, &Change::Pause).await.expect("paused")
+    else {
+        panic!("it is there")
+    };
+    assert_eq!((paused.paused, paused.next_at), (true, None));
+    assert_eq!(fire(&store).await.turns, 0);
+    assert_eq!(store.next_fire().await.expect("asked").due_in, None);
+    let Changed::Done(resumed) = store.change_schedule(TENANT, made.id, None, &Change::Resume).await.expect("resumed")
+    else {
+        panic!("it is there")
+    };
+    assert!(!resumed.paused && resumed.next_at.is_some_and(|at| at > resumed.updated_at));
+    assert_eq!(fire(&store).await.turns, 0, "what a pause covers was not missed");
+}
+
+pub async fn a_schedule_runs_when_it_is_asked_to(db: &impl Database) {
+    let store = db.store();
+    let made = make(&store, "now", factory::definition()).await;
+    store.change_schedule(TENANT, made.id, None, &Change::Pause).await.expect("paused");
+    let key = factory::idempotency("k", 1);
+    let run = async |key: Option<&crate::store::IdempotencyKey>| {
+        store.run_schedule(TENANT, made.id, key, None).await.expect("answered").expect("it is there")
+    };
+    let (job, accepted) = run(key.as_ref()).await;
+    assert!(matches!(accepted, Accepted::New { .. }), "{accepted:?}");
+    assert!(matches!(run(key.as_ref()).await.1, Accepted::Repeated(first) if first == job));
+    assert!(matches!(run(factory::idempotency("k", 2).as_ref()).await.1, Accepted::KeyReused));
+    let (second, _) = run(None).await;
+    let jobs = jobs_of(&*store, made.id).await;
+    assert_eq!(jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [job, second], "also while one runs");
+    assert!(jobs.iter().all(|job| job.due && job.fire_at.is_some_and(|at| at <= clock::now())), "{jobs:?}");
+    assert_eq!(told(&store, made.id).await, ["run_now  1", "run_now  1"]);
+    let after = get(&store, made.id).await;
+    assert_eq!((after.last_job, after.counts.run_now), (Some(second), 2));
+    assert!(store.run_schedule(TENANT, ScheduleId::new(), None, None).await.expect("answered").is_none());
+}
+
+pub async fn jobs_and_records_outlive_their_schedule(db: &impl Database) {
+    let store = db.store();
+    let made = due(db, "gone", 0, factory::definition()).await;
+    let fired = fire(&store).await.submitted;
+    assert_eq!(store.remove_schedule(TENANT, made.id, None).await.expect("removed"), Removed::Done);
+    assert_eq!(read(&store, fired[0]).await.schedule_id, Some(made.id.0));
+    assert_eq!(told(&store, made.id).await, ["fired  1"]);
+    assert_eq!(fire(&store).await.turns, 0);
+}
+
+pub async fn records_are_kept_for_their_retention(db: &impl Database) {
+    let store = db.store();
+    let made = due(db, "kept", 0, Definition { overlap: Overlap::Queue, ..factory::definition() }).await;
+    fire(&store).await;
+    rewind(db, made.id, 0).await;
+    fire(&store).await;
+    assert_eq!(told(&store, made.id).await, ["fired  1", "waiting overlap 1"]);
+    store.prune(&KEEP_NOTHING).await.expect("pruned");
+    assert_eq!(told(&store, made.id).await, ["waiting overlap 1"], "it is to fire yet");
+    store.remove_schedule(TENANT, made.id, None).await.expect("removed");
+    store.prune(&KEEP_NOTHING).await.expect("pruned");
+    assert!(told(&store, made.id).await.is_empty(), "it never will");
+}
+
+pub async fn the_next_fire_is_known(db: &impl Database) {
+    let store = db.store();
+    let nothing = store.next_fire().await.expect("asked");
+    assert_eq!((nothing.due_in, nothing.waiting), (None, false));
+    let made = make(&store, "next", factory::definition()).await;
+    let due_in = store.next_fire().await.expect("asked").due_in.expect("there is one");
+    assert!((3500..=3600).contains(&due_in.as_secs()), "{due_in:?}");
+    rewind(db, made.id, 0).await;
+    assert_eq!(store.next_fire().await.expect("asked").due_in, Some(Duration::ZERO));
+}

@@ -1,0 +1,166 @@
+//! Schedules, as a client sees and makes them.
+
+use chrono::{DateTime, Utc};
+use offload_common::job::{JobId, ScheduleId};
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+
+use super::{ANSWER, Answer, Client, ClientError, JobView, Result, Submission};
+
+/// A schedule to make; what is left out gets its default.
+#[derive(Debug, Serialize)]
+pub(crate) struct NewSchedule {
+    /// What it is called.
+    pub(crate) name: String,
+    /// When it fires, by a pattern.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cron: Option<String>,
+    /// Or at an interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) every_seconds: Option<u64>,
+    /// On the clocks of this zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_zone: Option<String>,
+    /// Not before, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) starts_at: Option<String>,
+    /// Not after, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ends_at: Option<String>,
+    /// How far its jobs are spread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) jitter_seconds: Option<f64>,
+    /// `skip`, `one` or `all`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) missed: Option<String>,
+    /// With `all`, so many at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_missed: Option<u32>,
+    /// `allow`, `skip`, `queue` or `cancel_previous`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) overlap: Option<String>,
+    /// What it submits.
+    pub(crate) job: Submission,
+}
+
+/// A schedule. Fields that are not shown anywhere are left out.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ScheduleView {
+    /// Its id.
+    pub(crate) id: ScheduleId,
+    /// What it is called.
+    pub(crate) name: String,
+    /// When it fires, by a pattern.
+    pub(crate) cron: Option<String>,
+    /// Or at an interval.
+    pub(crate) every_seconds: Option<u64>,
+    /// On the clocks of this zone.
+    pub(crate) time_zone: String,
+    /// What becomes of missed fires.
+    pub(crate) missed: String,
+    /// What becomes of overlapping ones.
+    pub(crate) overlap: String,
+    /// What it submits.
+    pub(crate) job: TemplateView,
+    /// Whether it fires at all for now.
+    pub(crate) paused: bool,
+    /// The next fire.
+    pub(crate) next_at: Option<DateTime<Utc>>,
+    /// The last job that it submitted.
+    pub(crate) last_job_id: Option<JobId>,
+    /// What keeps it from firing.
+    pub(crate) problem: Option<String>,
+}
+
+/// What a schedule submits.
+#[derive(Debug, Deserialize)]
+pub(crate) struct TemplateView {
+    /// The kind's name.
+    pub(crate) kind: String,
+}
+
+/// What became of a fire.
+#[derive(Debug, Deserialize)]
+pub(crate) struct FireView {
+    /// Its nominal time; of several, the first.
+    pub(crate) fire_at: DateTime<Utc>,
+    /// How many they are.
+    pub(crate) count: u32,
+    /// What became of it.
+    pub(crate) outcome: String,
+    /// Why.
+    pub(crate) reason: Option<String>,
+    /// The job that was submitted.
+    pub(crate) job_id: Option<JobId>,
+}
+
+/// The fires that come.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PreviewView {
+    /// In order.
+    pub(crate) fires: Vec<PreviewedFire>,
+}
+
+/// A fire that comes.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PreviewedFire {
+    /// Its nominal time.
+    pub(crate) at: DateTime<Utc>,
+    /// What the clocks of the zone show then.
+    pub(crate) local: String,
+    /// Why it is then.
+    pub(crate) note: Option<String>,
+}
+
+impl Client {
+    /// Makes a schedule.
+    pub(crate) async fn create_schedule(&self, new: &NewSchedule) -> Result<Answer<ScheduleView>> {
+        self.json(self.request(Method::POST, "v1/schedules")?.json(new).timeout(ANSWER)).await
+    }
+
+    /// Every schedule, newest first; with `name`, the one that is called this.
+    pub(crate) async fn schedules(&self, name: Option<&str>) -> Result<Vec<Answer<ScheduleView>>> {
+        let filter: Vec<(&str, String)> = name.map(|name| ("name", name.to_owned())).into_iter().collect();
+        self.list("v1/schedules", &filter, usize::MAX).await
+    }
+
+    /// The id that this text is, or that the schedule of this name has; `None` if there is no such name.
+    pub(crate) async fn schedule_id(&self, which: &str) -> Result<Option<ScheduleId>> {
+        if let Ok(id) = which.parse() {
+            return Ok(Some(id));
+        }
+        Ok(self.schedules(Some(which)).await?.first().map(|schedule| schedule.value.id))
+    }
+
+    /// A schedule.
+    pub(crate) async fn schedule(&self, id: ScheduleId) -> Result<Answer<ScheduleView>> {
+        self.json(self.request(Method::GET, &format!("v1/schedules/{id}"))?.timeout(ANSWER)).await
+    }
+
+    /// What became of its fires, latest first.
+    pub(crate) async fn fires(&self, id: ScheduleId, limit: usize) -> Result<Vec<Answer<FireView>>> {
+        self.list(&format!("v1/schedules/{id}/fires"), &[], limit).await
+    }
+
+    /// When it fires next.
+    pub(crate) async fn preview(&self, id: ScheduleId, count: u32) -> Result<Answer<PreviewView>> {
+        let request = self.request(Method::GET, &format!("v1/schedules/{id}/preview"))?;
+        self.json(request.query(&[("count", count)]).timeout(ANSWER)).await
+    }
+
+    /// Submits its job now.
+    pub(crate) async fn run_schedule(&self, id: ScheduleId) -> Result<Answer<JobView>> {
+        self.json(self.request(Method::POST, &format!("v1/schedules/{id}/run"))?.timeout(ANSWER)).await
+    }
+
+    /// Stops it for a while, or lets it fire again.
+    pub(crate) async fn pause_schedule(&self, id: ScheduleId, pause: bool) -> Result<Answer<ScheduleView>> {
+        let what = if pause { "pause" } else { "resume" };
+        self.json(self.request(Method::POST, &format!("v1/schedules/{id}/{what}"))?.timeout(ANSWER)).await
+    }
+
+    /// Removes it.
+    pub(crate) async fn delete_schedule(&self, id: ScheduleId) -> Result<(), ClientError> {
+        self.send(self.request(Method::DELETE, &format!("v1/schedules/{id}"))?.timeout(ANSWER)).await.map(drop)
+    }
+}

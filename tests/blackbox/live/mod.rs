@@ -1,0 +1,6 @@
+//! Following jobs as they happen.
+
+mod faults;
+mod many;
+mod socket;
+mod story;
