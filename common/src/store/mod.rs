@@ -171,8 +171,8 @@ pub trait Store: Batches + Schedules + 'static {
     async fn fetch(&self, ids: &[JobId]) -> Result<Vec<Option<Candidate>>>;
 
     /// Claims queued rows for a worker; one entry per claim, in order. A row that already carries the claim's nonce was
-    /// claimed by an earlier try, and is granted. Only a member is granted anything new; one that is reaped at the same
-    /// moment may be, and [`Store::reap`] takes that back.
+    /// claimed by an earlier try, and is granted. Only a member is granted anything; one that is reaped at the same moment
+    /// may be, and [`Store::reap`] takes that back, as it does what an earlier try had claimed.
     async fn claim(&self, worker: WorkerId, claims: &[Claim]) -> Result<Vec<Claimed>>;
 
     /// Ends runs; one entry per finish, in order. Applies a row only if its epoch is the lease's, its state the one the

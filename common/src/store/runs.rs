@@ -89,8 +89,8 @@ pub enum Claimed {
     Granted(Lease),
     /// The row is not `queued` at that epoch any more: a message that said so is void.
     MovedOn,
-    /// The worker was taken for dead, has left, or never joined. Nothing was written, and a message of the job is as
-    /// good as it was.
+    /// The worker was taken for dead, has left, or never joined. This call wrote nothing, and a message of the job is as
+    /// good as it was; what an earlier try had claimed is reaped.
     NotAMember,
 }
 

@@ -104,10 +104,10 @@ impl Store {
             && row.epoch == wish.epoch + 1
             && row.nonce == Some(wish.nonce)
             && row.worker == Some(wish.worker);
-        match (granted, member) {
-            (true, _) => Claimed::Granted(Lease { epoch: row.epoch, claimed: true, ..*wish }),
-            (false, true) => Claimed::MovedOn,
-            (false, false) => Claimed::NotAMember,
+        match (member, granted) {
+            (false, _) => Claimed::NotAMember,
+            (true, true) => Claimed::Granted(Lease { epoch: row.epoch, claimed: true, ..*wish }),
+            (true, false) => Claimed::MovedOn,
         }
     }
 

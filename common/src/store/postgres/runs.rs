@@ -46,8 +46,8 @@ WHERE j.id = c.id AND j.id BETWEEN $6 AND $7 AND j.epoch = c.epoch AND j.state =
 RETURNING j.id, j.epoch, j.run_nonce"
 );
 
-/// What was not granted: an earlier try may have claimed it; else the row has moved on, or it is the membership that is
-/// over. One row at least, which says which.
+/// What was not granted: the membership is over; or an earlier try has claimed it; or the row has moved on. One row at least,
+/// which says which.
 pub(super) const REFUSED: &str = concat!(
     "-- offload: claims that were not granted
 SELECT m.is_member, held.id, held.epoch, held.run_nonce
@@ -57,7 +57,7 @@ FROM (SELECT ",
     SELECT j.id, j.epoch, j.run_nonce
     FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) AS c (id, epoch, nonce) JOIN offload.jobs j ON j.id = c.id
     WHERE j.id BETWEEN $5 AND $6 AND j.epoch = c.epoch + 1 AND j.run_nonce = c.nonce AND j.state = 'running'
-      AND j.worker_id = $1) held ON true"
+      AND j.worker_id = $1) held ON m.is_member"
 );
 
 pub(super) const DECLINE: &str = concat!(

@@ -89,6 +89,17 @@ pub async fn a_repeated_claim_is_granted_again(db: &impl Database) {
     assert_eq!(other, Claimed::MovedOn, "another run of the same worker does not get it");
 }
 
+/// What it had claimed will be taken back, and so is nothing to start on.
+pub async fn a_repeated_claim_is_not_granted_once_the_worker_has_left(db: &impl Database) {
+    let store = db.store();
+    let session = join(&store).await;
+    let (worker, wish) = (session.worker(), claim_of(queue(&store, factory::job()).await));
+    let first = store.claim(worker, &[wish]).await.expect("claimed")[0];
+    assert!(matches!(first, Claimed::Granted(_)), "{first:?}");
+    session.leave().await.expect("left");
+    assert_eq!(store.claim(worker, &[wish]).await.expect("claimed"), [Claimed::NotAMember]);
+}
+
 /// What a worker claims after it left, or was taken for dead, it would run for nothing: it is told, so that the messages
 /// of these jobs can go to others.
 pub async fn only_a_member_is_granted_anything(db: &impl Database) {

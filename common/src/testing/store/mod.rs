@@ -121,6 +121,7 @@ macro_rules! store_conformance {
                 a_session_claims_like_the_store
                 claim_is_exclusive
                 a_repeated_claim_is_granted_again
+                a_repeated_claim_is_not_granted_once_the_worker_has_left
                 only_a_member_is_granted_anything
                 only_a_queued_row_at_that_epoch_is_granted
                 a_late_claim_puts_the_start_back;
