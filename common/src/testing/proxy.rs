@@ -169,7 +169,11 @@ async fn carry(client: TcpStream, target: SocketAddr, mut rules: watch::Receiver
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-        tokio::try_join!(pump(from_client, to_server, rules.clone()), pump(from_server, to_client, rules.clone()),)
+        let era = born.era;
+        tokio::try_join!(
+            pump(from_client, to_server, rules.clone(), era),
+            pump(from_server, to_client, rules.clone(), era)
+        )
     };
     let mut watched = rules.clone();
     tokio::select! {
@@ -179,15 +183,23 @@ async fn carry(client: TcpStream, target: SocketAddr, mut rules: watch::Receiver
     }
 }
 
-/// Copies one direction, and holds bytes back while stalled or slow.
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut rules: watch::Receiver<Rules>) -> io::Result<()> {
+/// Copies one direction, and holds bytes back while stalled or slow. Once its era is over nothing more comes through: a
+/// connection that is dropped and everything restored in one go does not pass on what it held back.
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut rules: watch::Receiver<Rules>,
+    era: u64,
+) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let length = from.read(&mut buffer).await?;
         let delay = rules.borrow().delay;
         // Over, or lifted.
         let _ = timeout(delay, rules.wait_for(|now| now.delay.is_zero())).await;
-        if rules.wait_for(|now| now.mode == Mode::Pass).await.is_err() || length == 0 {
+        let passes =
+            rules.wait_for(|now| now.mode == Mode::Pass || now.era != era).await.is_ok_and(|now| now.era == era);
+        if !passes || length == 0 {
             return to.shutdown().await;
         }
         to.write_all(&buffer[..length]).await?;
@@ -269,6 +281,30 @@ mod tests {
         proxy.restore();
         assert_eq!(stream.read_u8().await.expect("echoed"), 2);
         assert_eq!(other.read_u8().await.expect("echoed"), 3);
+    }
+
+    /// Many at once, each of which might be woken by the restoring first.
+    #[tokio::test]
+    async fn what_a_dropped_connection_held_back_never_arrives() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+        let mut proxy = Proxy::start(listener.local_addr().expect("bound")).await;
+        let (mut clients, mut servers) = (Vec::new(), Vec::new());
+        for _ in 0..20 {
+            clients.push(TcpStream::connect(proxy.addr()).await.expect("connected"));
+            servers.push(listener.accept().await.expect("passed on").0);
+        }
+        proxy.stall();
+        for server in &mut servers {
+            server.write_u8(1).await.expect("taken");
+        }
+        // By the time that one more has come, the proxy has read what came before.
+        let _last = TcpStream::connect(proxy.addr()).await.expect("connections are still accepted");
+        proxy.wait_for_connections(|open| open == 21).await;
+        proxy.disconnect();
+        proxy.restore();
+        for mut client in clients {
+            client.read_u8().await.expect_err("the connection is gone");
+        }
     }
 
     #[tokio::test]

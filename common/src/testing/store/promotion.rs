@@ -1,6 +1,6 @@
 //! Promotion: the valve between what is due and what the broker holds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -63,14 +63,16 @@ pub async fn a_lane_is_filled_up_to_its_window(db: &impl Database) {
 pub async fn promotion_takes_the_oldest_due_first(db: &impl Database) {
     let store = db.store();
     let _session = join(&store).await;
-    // The first in time of acceptance is the last to be due.
+    // The first in time of acceptance is the last to be due, as far as acceptance is in time: what is accepted after it was
+    // due is due then.
     let soon = clock::now() + TimeDelta::milliseconds(400);
-    let mut ids = Vec::new();
+    let mut due = BTreeMap::new();
     for n in 0..6 {
         let run_at = Some(soon - TimeDelta::milliseconds(50 * n));
-        ids.push(accept(&store, NewJob { run_at, ..waiting() }).await);
+        let id = accept(&store, NewJob { run_at, ..waiting() }).await;
+        due.insert(read(&store, id).await.run_at, id);
     }
-    ids.reverse();
+    let ids: Vec<_> = due.into_values().collect();
     let last = *ids.last().expect("six");
     eventually("all are due", async || read(&store, last).await.due.then_some(())).await;
     let mut dispatches = Vec::new();
