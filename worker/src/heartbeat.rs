@@ -110,6 +110,9 @@ impl Heartbeat {
         self.stand(session, &pulse);
         loop {
             let over = tokio::select! {
+                // In this order: a claim that is not answered takes its time, and the next must not come before the beat that
+                // has waited behind it.
+                biased;
                 () = stop.cancelled() => return Over::Stopping,
                 () = tokio::time::sleep_until(pulse.next().into()) => self.beat(session, &mut pulse, &mut strays).await,
                 () = self.engine.runs.doubted() => self.beat(session, &mut pulse, &mut strays).await,

@@ -234,3 +234,23 @@ async fn a_lazy_run_that_cannot_be_claimed_keeps_no_other_from_it() {
     bench.reaches(locked, State::Succeeded).await;
     assert_eq!(worker.drain().await, Exit::Drained);
 }
+
+/// However many rows somebody holds locked: a beat waits behind one claim at most.
+#[tokio::test]
+async fn beats_go_on_between_claims_that_hang() {
+    let (bench, faults) = counting().await;
+    faults.lazy_claims_hang.send_replace(true);
+    let gate = Gate::new();
+    let worker = bench.worker(&[gate.kind(Effects::Repeatable)]);
+    worker.ready().await;
+    let id = bench.submit(job()).await;
+    gate.started().await;
+    let mut hung = faults.hung.subscribe();
+    let hung = *hung.wait_for(|hung| hung.all == 5).await.expect("the sender is here");
+    assert_eq!(hung.between_two_beats, 1, "{hung:?}");
+    faults.lazy_claims_hang.send_replace(false);
+    bench.reaches(id, State::Running).await;
+    gate.let_through(1);
+    bench.reaches(id, State::Succeeded).await;
+    assert_eq!(worker.drain().await, Exit::Drained);
+}

@@ -29,6 +29,10 @@ pub(crate) struct Faults {
     pub(crate) lazy_claims_away: AtomicUsize,
     /// No claim that names this job is answered.
     pub(crate) locked: watch::Sender<Option<JobId>>,
+    /// While this is set, claims of lazy runs hang.
+    pub(crate) lazy_claims_hang: watch::Sender<bool>,
+    /// Such claims since the last beat, and the most between two beats.
+    pub(crate) hung: watch::Sender<Hung>,
     /// While this is set, claims are done, and their replies are held back.
     pub(crate) claims_held: watch::Sender<bool>,
     /// While this is set, finishes wait before they are done.
@@ -55,6 +59,14 @@ pub(crate) struct Faults {
     pub(crate) finishes: AtomicUsize,
     /// The most bytes of results that were written at once.
     pub(crate) heaviest: AtomicUsize,
+}
+
+/// Claims that hang.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hung {
+    pub(crate) all: usize,
+    pub(crate) since_the_last_beat: usize,
+    pub(crate) between_two_beats: usize,
 }
 
 /// What a result does to a store.
@@ -125,6 +137,7 @@ impl Session for FaultySession {
 
     async fn beat(&mut self) -> Result<Beat> {
         maybe_panic(&self.faults.panics.beat);
+        self.faults.hung.send_modify(|hung| hung.since_the_last_beat = 0);
         if Faults::strikes(&self.faults.fencings) {
             return Ok(Beat::Fenced);
         }
@@ -138,6 +151,14 @@ impl Session for FaultySession {
         self.faults.claims.fetch_add(claims.len(), Ordering::SeqCst);
         if self.faults.is_locked(claims) || Faults::strikes(&self.faults.lazy_claims_away) {
             return Err(away());
+        }
+        if *self.faults.lazy_claims_hang.borrow() {
+            self.faults.hung.send_modify(|hung| {
+                hung.all += 1;
+                hung.since_the_last_beat += 1;
+                hung.between_two_beats = hung.between_two_beats.max(hung.since_the_last_beat);
+            });
+            std::future::pending().await
         }
         self.session.claim(claims).await
     }
