@@ -70,6 +70,8 @@ pub(crate) struct JobView<'a> {
     fire_at: Option<Timestamp>,
     /// The job that it runs again.
     retry_of: Option<JobId>,
+    /// The key that no other live job of its kind has.
+    unique_key: Option<&'a str>,
     /// Where to go from here.
     links: Links,
 }
@@ -147,6 +149,7 @@ impl<'a> From<&'a Job> for JobView<'a> {
             schedule_id: job.schedule_id,
             fire_at: job.fire_at.map(Timestamp),
             retry_of: job.retry_of,
+            unique_key: job.unique_key.as_deref(),
             links: Links::of(job.id),
         }
     }
@@ -231,5 +234,6 @@ pub(crate) fn accepted(new: NewJob, state: State, created_at: DateTime<Utc>, run
         fire_at: new.fired_by.map(|fire| fire.at),
         retry_of: new.retry_of,
         worker: None,
+        unique_key: new.unique.map(|unique| unique.key),
     }
 }

@@ -31,6 +31,12 @@ pub(crate) struct Submission {
     /// For filters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) tags: Vec<String>,
+    /// No other live job of the kind has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unique_key: Option<String>,
+    /// What becomes of it where one has: `return`, `replace` or `refuse`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) on_conflict: Option<String>,
 }
 
 impl Submission {
@@ -46,6 +52,8 @@ impl Submission {
             max_attempts: None,
             timeout_seconds: None,
             tags: Vec::new(),
+            unique_key: None,
+            on_conflict: None,
         }
     }
 }

@@ -10,10 +10,10 @@ use offload_common::store::IdempotencyKey;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::MAX_JOBS;
 use super::header::{Header, Scope};
 use super::lines::{Lines, TooLong};
 use super::spool::Spool;
+use super::{MAX_JOBS, MAX_UNIQUE};
 use crate::app::App;
 use crate::body::{IDLE, not_encoded, pieces};
 use crate::catalog::Known;
@@ -58,6 +58,7 @@ pub(crate) async fn gather(source: Source<'_>, body: Body) -> Result<Gathered, P
         source,
         known,
         key,
+        unique: 0,
         gathered: Gathered {
             header: Header::default(),
             spool: Spool::default(),
@@ -88,6 +89,8 @@ struct Gatherer<'a> {
     source: Source<'a>,
     known: Arc<Known>,
     key: Option<Pending>,
+    /// Jobs with unique keys so far.
+    unique: u64,
     gathered: Gathered,
 }
 
@@ -206,6 +209,12 @@ impl Gatherer<'_> {
         if self.gathered.spool.count() == MAX_JOBS {
             let detail = format!("a request takes up to {MAX_JOBS} jobs; add more to an open batch");
             return Err(Problem::new(ProblemType::ContentTooLarge, detail).with("limit_jobs", MAX_JOBS));
+        }
+        self.unique += u64::from(submission.unique().is_some());
+        if self.unique > MAX_UNIQUE {
+            let detail =
+                format!("a request takes up to {MAX_UNIQUE} jobs with a unique_key; send the others in another one");
+            return Err(Problem::new(ProblemType::ContentTooLarge, detail).with("limit_jobs", MAX_UNIQUE));
         }
         self.gathered.spool.push(&submission).await.map_err(|error| {
             tracing::error!(%error, "the jobs of a batch cannot be kept in a temporary file");

@@ -112,6 +112,10 @@ fn follow_up(
     request: &RequestInfo,
 ) -> Result<JobPlan, Vec<FieldError>> {
     let submission = Submission::check(&part(value, raw), rules, &Defaults::default())?;
+    if submission.unique().is_some() {
+        let detail = "is not for a follow-up job: it is accepted in any case";
+        return Err(vec![FieldError::at("/unique_key", detail)]);
+    }
     Ok(JobPlan::from(submission.into_job(request, rules.limits, false)))
 }
 

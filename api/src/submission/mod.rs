@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use offload_common::RawJson;
 use offload_common::callback::{Callback, Event};
 use offload_common::config::JobsConfig;
-use offload_common::job::{Job, JobId, Lane, NewJob, Priority};
+use offload_common::job::{Job, JobId, Lane, NewJob, OnConflict, Priority, UniqueKey};
 use offload_common::kind::KindSpec;
 use offload_common::schedule::JobTemplate;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ use fields::Fields;
 pub(crate) use fields::pointer;
 
 /// Every field that a submission may have.
-pub(crate) const FIELDS: [&str; 11] = [
+pub(crate) const FIELDS: [&str; 13] = [
     "kind",
     "payload",
     "queue",
@@ -39,7 +39,12 @@ pub(crate) const FIELDS: [&str; 11] = [
     "metadata",
     "tags",
     "callback",
+    "unique_key",
+    "on_conflict",
 ];
+
+/// The answer's header that tells that its job had the unique key already.
+pub(crate) const UNIQUE_KEY_MATCHED: &str = "unique-key-matched";
 
 /// Attempts at most.
 pub(crate) const MAX_ATTEMPTS: u64 = 100;
@@ -48,6 +53,8 @@ pub(crate) const MAX_DELAY_SECONDS: f64 = 315_360_000.0;
 /// Tags at most, and characters in each.
 pub(crate) const MAX_TAGS: usize = 16;
 pub(crate) const MAX_TAG_CHARS: usize = 64;
+/// The longest unique key, in characters.
+pub(crate) const MAX_UNIQUE_KEY_CHARS: usize = 200;
 /// The longest metadata, in bytes as sent.
 pub(crate) const MAX_METADATA_BYTES: usize = 16 << 10;
 
@@ -67,6 +74,7 @@ pub(crate) struct Submission {
     metadata: Option<RawJson>,
     tags: Vec<String>,
     callback: Option<Callback>,
+    unique: Option<UniqueKey>,
     retry_of: Option<JobId>,
 }
 
@@ -92,6 +100,7 @@ struct Options {
     timeout: Option<u64>,
     tags: Vec<String>,
     callback: Option<Callback>,
+    unique: Option<UniqueKey>,
 }
 
 impl Options {
@@ -111,7 +120,8 @@ impl Options {
         let callback = callback.and_then(|read| {
             read.map_err(|errors| fields.errors.extend(errors.into_iter().map(|e| e.within(None, "/callback")))).ok()
         });
-        Self { lane, run_at, delay, max_attempts, timeout, tags, callback }
+        let unique = read_unique(fields);
+        Self { lane, run_at, delay, max_attempts, timeout, tags, callback, unique }
     }
 }
 
@@ -153,6 +163,7 @@ impl Submission {
             metadata,
             tags: options.tags,
             callback: options.callback,
+            unique: options.unique,
             retry_of: None,
         })
     }
@@ -174,7 +185,7 @@ impl Submission {
         errors
     }
 
-    /// The same job again.
+    /// The same job again. Another one that has its unique key by now is not the answer, and is not replaced.
     pub(crate) fn again(job: Job, callback: Option<Callback>) -> Self {
         Self {
             kind: job.kind,
@@ -187,6 +198,7 @@ impl Submission {
             metadata: job.metadata,
             tags: job.tags,
             callback,
+            unique: job.unique_key.map(|key| UniqueKey { key, on_conflict: OnConflict::Refuse }),
             retry_of: Some(job.id),
         }
     }
@@ -205,6 +217,11 @@ impl Submission {
             tags: self.tags,
             callback: self.callback,
         }
+    }
+
+    /// The key that no other live job of its kind is to have.
+    pub(crate) fn unique(&self) -> Option<&UniqueKey> {
+        self.unique.as_ref()
     }
 
     /// Where it queues.
@@ -233,6 +250,7 @@ impl Submission {
             fired_by: None,
             idempotency: None,
             callback: self.callback,
+            unique: self.unique,
         }
     }
 }
@@ -275,6 +293,20 @@ fn read_time(fields: &mut Fields<'_>) -> (Option<DateTime<Utc>>, Option<Duration
         fields.error("delay_seconds", "and run_at exclude each other");
     }
     (run_at, delay)
+}
+
+fn read_unique(fields: &mut Fields<'_>) -> Option<UniqueKey> {
+    let on_conflict = fields.parse::<OnConflict>("on_conflict");
+    let Some(key) = fields.text("unique_key") else {
+        if on_conflict.is_some() && fields.is_own("on_conflict") && !fields.present("unique_key") {
+            fields.error("on_conflict", "says what becomes of a job whose unique_key is taken; give a unique_key");
+        }
+        return None;
+    };
+    if !(1..=MAX_UNIQUE_KEY_CHARS).contains(&key.chars().count()) {
+        fields.error("unique_key", format!("must be a string of 1 to {MAX_UNIQUE_KEY_CHARS} characters"));
+    }
+    Some(UniqueKey { key: key.to_owned(), on_conflict: on_conflict.unwrap_or_default() })
 }
 
 fn cut(mut detail: String) -> String {

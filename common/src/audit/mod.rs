@@ -18,6 +18,7 @@ mod overdue;
 mod record;
 mod report;
 mod rows;
+mod unique;
 mod watch;
 
 use std::time::Duration;
@@ -104,8 +105,18 @@ pub async fn run(audit: &dyn Audit, plan: Plan) -> Result<Outcome> {
     let mut batches = batches::Batches::new(plan.retention);
     let mut callbacks = callbacks::Callbacks::new(plan.retention);
     let mut ids = ids::Ids;
-    let mut checks: Vec<&mut dyn Check> =
-        vec![&mut rows, &mut ids, &mut accepted, &mut leases, &mut overdue, &mut fires, &mut batches, &mut callbacks];
+    let mut unique = unique::Unique;
+    let mut checks: Vec<&mut dyn Check> = vec![
+        &mut rows,
+        &mut ids,
+        &mut accepted,
+        &mut unique,
+        &mut leases,
+        &mut overdue,
+        &mut fires,
+        &mut batches,
+        &mut callbacks,
+    ];
     checks.extend(ledger.as_mut().map(|check| check as &mut dyn Check));
     checks.extend(history.as_mut().map(|check| check as &mut dyn Check));
 

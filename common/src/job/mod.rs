@@ -9,6 +9,7 @@ mod model;
 mod plan;
 mod state;
 pub mod transition;
+mod unique;
 
 pub use delivery::{Verdict, judge};
 pub use event::{EventId, Happening, JobEvent, MOST_STEPS, NoEventId, Said, Step, Trail};
@@ -18,3 +19,4 @@ pub use lease::{Epoch, Lease, Nonce};
 pub use model::{Attempt, ErrorInfo, FiredBy, Job, LogLine, NewJob, Progress};
 pub use plan::JobPlan;
 pub use state::State;
+pub use unique::{OnConflict, UniqueKey, UnknownPolicy};

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Epoch, JobId, Lane, ScheduleId, State, WorkerId};
+use super::{Epoch, JobId, Lane, ScheduleId, State, UniqueKey, WorkerId};
 use crate::RawJson;
 use crate::callback::Callback;
 use crate::retry::RetryPolicy;
@@ -117,6 +117,16 @@ pub struct NewJob {
     pub idempotency: Option<crate::store::IdempotencyKey>,
     /// Who is told of its end. It is linked then.
     pub callback: Option<Callback>,
+    /// The key that no other live job of its kind has.
+    pub unique: Option<UniqueKey>,
+}
+
+impl NewJob {
+    /// Whether its row is all there is to write of it.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.callback.is_none() && self.unique.is_none()
+    }
 }
 
 /// A job as stored.
@@ -180,6 +190,8 @@ pub struct Job {
     pub retry_of: Option<JobId>,
     /// The worker that runs or last ran it.
     pub worker: Option<WorkerId>,
+    /// The key that no other live job of its kind has.
+    pub unique_key: Option<String>,
 }
 
 impl Job {

@@ -222,6 +222,21 @@ pub struct CallbackUse {
     pub kind: Option<String>,
 }
 
+/// A unique key with the jobs that have it, of one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UniqueUse {
+    /// Whose it is.
+    pub tenant: String,
+    /// Of which kind.
+    pub kind: String,
+    /// As the client wrote it.
+    pub key: String,
+    /// The job that keeps others from taking it.
+    pub holder: Option<JobId>,
+    /// The live jobs that have it.
+    pub live: Vec<JobId>,
+}
+
 /// A database that can be audited.
 #[async_trait]
 pub trait Audit: Send + Sync {
@@ -273,6 +288,9 @@ pub trait Audit: Send + Sync {
 
     /// Callbacks in the order of what they tell of, after one, at most `limit`.
     async fn callbacks(&self, after: Option<Uuid>, limit: u32) -> Result<Vec<CallbackUse>>;
+
+    /// Unique keys that are taken, in the order of tenant, kind and key, after one, at most `limit`.
+    async fn unique_keys(&self, after: Option<&UniqueUse>, limit: u32) -> Result<Vec<UniqueUse>>;
 
     /// How many rows of a ledger hold nothing that could be an id. [`super::Error::Rejected`] where there is no such
     /// column, or its type cannot hold one.

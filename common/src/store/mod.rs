@@ -26,7 +26,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 pub use batches::{
-    Batch, BatchFilter, Batches, CancelledPage, Counts, Failed, Filled, Filling, NewBatch, Pages, Target,
+    Batch, BatchFilter, Batches, CancelledPage, Counts, Entered, Failed, Filled, Filling, HeldKey, NewBatch, Pages,
+    Target,
 };
 pub use fence::{Fate, Fence};
 pub use fleet::{Beat, RegisteredKind, Steal, Worker, WorkerInfo};

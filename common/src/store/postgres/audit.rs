@@ -13,12 +13,12 @@ use super::intake::microseconds;
 use super::ledger::LedgerTable;
 use super::rows::{get, get_lane};
 use super::runs::bounds;
-use super::{callbacks, lanes, migrate, schedules};
+use super::{callbacks, lanes, migrate, schedules, unique};
 use crate::config::DatabaseConfig;
 use crate::job::{BatchId, JobId, Nonce, ScheduleId, WorkerId};
 use crate::store::audit::{
     Audit, BatchCount, CallbackUse, FireUse, FiredJob, KeyUse, LateSchedule, LedgerColumn, LedgerEntry, LedgerPage,
-    Member, Row, Seen,
+    Member, Row, Seen, UniqueUse,
 };
 use crate::store::row::{count, parse};
 use crate::store::{Error, LaneDepth, Result};
@@ -257,6 +257,10 @@ impl Audit for PostgresAudit {
 
     async fn callbacks(&self, after: Option<Uuid>, limit: u32) -> Result<Vec<CallbackUse>> {
         callbacks::used(&mut *self.line().await, after, limit).await
+    }
+
+    async fn unique_keys(&self, after: Option<&UniqueUse>, limit: u32) -> Result<Vec<UniqueUse>> {
+        unique::used(&mut *self.line().await, after, limit).await
     }
 
     async fn blank_in_ledger(&self, ledger: &LedgerColumn) -> Result<u64> {

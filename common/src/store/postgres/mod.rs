@@ -35,6 +35,7 @@ mod session;
 mod sql;
 mod trails;
 mod transaction;
+mod unique;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -236,7 +237,7 @@ mod tests {
     use crate::testing::database::TestDatabase;
 
     /// Every statement that does not depend on what is asked for.
-    const STATEMENTS: [&str; 81] = [
+    const STATEMENTS: [&str; 92] = [
         audit::BATCHES,
         audit::DUE,
         audit::KEYS,
@@ -252,6 +253,7 @@ mod tests {
         batches::BATCHES,
         batches::ERRORS,
         batches::FAILED,
+        batches::KEYS,
         batches::REPEAT,
         batches::SEAL,
         batches::UNFINISHED,
@@ -269,6 +271,8 @@ mod tests {
         directory::KINDS,
         directory::WORKERS,
         fill::GROW,
+        fill::LEAVE_OUT,
+        fill::LOCK_BATCHES,
         fill::LOCK_KEY,
         fill::MAKE,
         fill::OPEN,
@@ -318,6 +322,14 @@ mod tests {
         transaction::HOLDS,
         transaction::LOCK_TABLE_NAME,
         transaction::TABLE_EXISTS,
+        unique::AUDIT,
+        unique::FORGET,
+        unique::HOLDERS,
+        unique::LEAD,
+        unique::LOCK_HOLDERS,
+        unique::RELEASE,
+        unique::REMEMBER,
+        unique::TAKE,
     ];
 
     async fn migrated() -> (TestDatabase, PostgresStore) {

@@ -22,7 +22,7 @@ macro_rules! job_columns {
         "j.id, j.tenant, j.kind, j.queue, j.priority::text, j.state::text, j.epoch, j.attempt, j.max_attempts, j.losses,
     j.cancel_requested, j.timeout_ms, j.payload::text, j.created_at, j.queued_at, j.progress::text, j.run_at,
     j.run_at <= statement_timestamp() AS due, j.started_at, j.finished_at, j.result::text, j.error::text, j.history::text,
-    j.metadata::text, j.tags, j.batch_id, j.schedule_id, j.fire_at, j.retry_of, j.worker_id"
+    j.metadata::text, j.tags, j.batch_id, j.schedule_id, j.fire_at, j.retry_of, j.worker_id, j.unique_key"
     };
 }
 
@@ -120,5 +120,6 @@ pub(super) fn job(row: &PgRow) -> Result<Job> {
         fire_at: get(row, "fire_at")?,
         retry_of: get::<Option<_>>(row, "retry_of")?.map(JobId),
         worker: get::<Option<_>>(row, "worker_id")?.map(WorkerId),
+        unique_key: get(row, "unique_key")?,
     })
 }

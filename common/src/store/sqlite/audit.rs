@@ -15,12 +15,12 @@ use super::error::Result;
 use super::fleet::Fleet;
 use super::ledger::LedgerTable;
 use super::rows::{duration_micros, hex_list, job_id, lane, micros, nonce, optional_time, state, time};
-use super::{SqliteStore, callbacks, connection, migrate, reads, schedules};
+use super::{SqliteStore, callbacks, connection, migrate, reads, schedules, unique};
 use crate::clock;
 use crate::job::{BatchId, JobId, ScheduleId, WorkerId};
 use crate::store::audit::{
     Audit, BatchCount, CallbackUse, FireUse, FiredJob, KeyUse, LateSchedule, LedgerColumn, LedgerEntry, LedgerPage,
-    Member, Row, Seen,
+    Member, Row, Seen, UniqueUse,
 };
 use crate::store::{self, Error, LaneDepth};
 
@@ -275,6 +275,10 @@ impl Audit for SqliteAudit {
 
     async fn callbacks(&self, after: Option<Uuid>, limit: u32) -> store::Result<Vec<CallbackUse>> {
         Ok(callbacks::used(&self.readers, after, limit).await?)
+    }
+
+    async fn unique_keys(&self, after: Option<&UniqueUse>, limit: u32) -> store::Result<Vec<UniqueUse>> {
+        Ok(unique::used(&self.readers, after, limit).await?)
     }
 
     async fn blank_in_ledger(&self, ledger: &LedgerColumn) -> store::Result<u64> {

@@ -7,6 +7,7 @@ use super::callbacks;
 use super::error::Result;
 use super::moves::{Move, apply};
 use super::rows::{duration_micros, micros, number, state, string_list, time};
+use super::unique::{self, Standing};
 use super::writer::Writer;
 use crate::clock;
 use crate::job::transition::{Decision, Event, Illegal, Snapshot, decide};
@@ -19,8 +20,8 @@ pub(super) const FIRST_EPOCH: Epoch = 1;
 
 const INSERT_JOB: &str = "-- insert a job
 INSERT INTO offload_jobs (id, tenant, kind, queue, priority, state, epoch, max_attempts, created_at, run_at, queued_at,
-    timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of, schedule_id, fire_at, trail, linked)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)";
+    timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of, schedule_id, fire_at, trail, linked, unique_key)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
 
 pub(super) const INSERT_STREAM: &str = "-- remember a lane and kind
 INSERT INTO offload_streams (queue, priority, kind) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
@@ -30,6 +31,13 @@ SELECT fingerprint, job_id FROM offload_idempotency_keys WHERE tenant = ?1 AND k
 
 pub(super) const INSERT_KEY: &str = "-- insert an idempotency key
 INSERT INTO offload_idempotency_keys (tenant, key, fingerprint, job_id, created_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+
+/// A request that was answered with another job is answered so again.
+const LEAD_KEY: &str = "-- lead an idempotency key to another job
+UPDATE offload_idempotency_keys SET job_id = ?3 WHERE tenant = ?1 AND key = ?2";
+
+const FORGET_KEY: &str = "-- forget an idempotency key
+DELETE FROM offload_idempotency_keys WHERE tenant = ?1 AND key = ?2";
 
 const FIND_JOB: &str = "-- find a job to cancel
 SELECT state, epoch, attempt, max_attempts, losses, cancel_requested FROM offload_jobs WHERE tenant = ?1 AND id = ?2";
@@ -65,9 +73,29 @@ pub(super) async fn accept_one(
         Some(key) => remember(connection, job, key, now).await?,
         None => None,
     };
-    match before {
-        Some(answer) => Ok(answer),
-        None => insert(connection, job, now).await,
+    if let Some(answer) = before {
+        return Ok(answer);
+    }
+    let Some(key) = &job.unique else { return insert(connection, job, now).await };
+    match unique::take(connection, job, key).await? {
+        Standing::Takes(had) => match insert(connection, job, now).await? {
+            Accepted::New { created_at, run_at, state, dispatch, .. } => {
+                Ok(Accepted::New { created_at, run_at, state, dispatch, replaced: had })
+            }
+            other => Ok(other),
+        },
+        Standing::Matched(other) => {
+            if let Some(key) = &job.idempotency {
+                sqlx::query(LEAD_KEY).bind(&job.tenant).bind(&key.key).bind(other.0).execute(connection).await?;
+            }
+            Ok(Accepted::Matched(other))
+        }
+        Standing::Held(other) => {
+            if let Some(key) = &job.idempotency {
+                sqlx::query(FORGET_KEY).bind(&job.tenant).bind(&key.key).execute(connection).await?;
+            }
+            Ok(Accepted::Held(other))
+        }
     }
 }
 
@@ -141,6 +169,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, job: &NewJob, now:
         .bind(job.fired_by.map(|fire| micros(fire.at)))
         .bind(trail.map(|trail| serde_json::to_string(&trail)).transpose()?)
         .bind(job.callback.is_some())
+        .bind(job.unique.as_ref().map(|unique| unique.key.as_str()))
         .execute(&mut *connection)
         .await?;
     if let Some(callback) = &job.callback {
@@ -153,6 +182,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, job: &NewJob, now:
         run_at: time(run_at)?,
         state,
         dispatch: Some(dispatch).filter(|_| state == State::Queued),
+        replaced: None,
     })
 }
 

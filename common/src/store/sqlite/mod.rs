@@ -28,6 +28,7 @@ mod session;
 mod statement;
 mod trails;
 mod transaction;
+mod unique;
 mod upkeep;
 mod writer;
 

@@ -127,7 +127,7 @@ macro_rules! job_columns {
     () => {
         "id, tenant, kind, queue, priority, state, epoch, attempt, max_attempts, losses, cancel_requested, progress, \
          created_at, run_at, queued_at, started_at, finished_at, timeout_ms, payload, result, history, metadata, tags, \
-         batch_id, schedule_id, fire_at, retry_of, worker_id"
+         batch_id, schedule_id, fire_at, retry_of, worker_id, unique_key"
     };
 }
 pub(super) use job_columns;
@@ -183,6 +183,7 @@ pub(super) fn job(row: &SqliteRow, now: i64) -> Result<Job> {
         fire_at: optional_time(row.try_get("fire_at")?)?,
         retry_of: row.try_get::<Option<Uuid>, _>("retry_of")?.map(JobId),
         worker,
+        unique_key: row.try_get("unique_key")?,
     })
 }
 

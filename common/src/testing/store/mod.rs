@@ -51,6 +51,8 @@ pub mod trails;
 pub mod transactions;
 #[doc(hidden)]
 pub mod turmoil;
+#[doc(hidden)]
+pub mod unique;
 
 use std::sync::Arc;
 
@@ -109,6 +111,20 @@ macro_rules! store_conformance {
                 a_key_twice_in_one_batch_counts_once
                 racing_requests_with_one_key_make_one_job
                 racing_batches_with_the_same_keys_make_one_job_each;
+            unique:
+                a_key_has_one_live_job
+                whatever_ends_a_job_frees_its_key
+                a_job_keeps_its_key_between_its_attempts
+                what_has_not_started_is_replaced
+                several_of_one_key_in_one_call_are_taken_in_their_order
+                an_idempotency_key_goes_before_a_unique_key
+                racing_submitters_of_one_key_leave_one_live_job
+                racing_calls_and_ends_neither_lock_each_other_out_nor_share_a_key
+                a_batch_leaves_out_what_another_job_stands_for
+                a_batch_that_another_stands_for_as_a_whole_is_finished_at_once
+                a_key_that_a_batch_does_not_do_without_refuses_all_of_it
+                a_failed_job_of_a_batch_is_repeated_once_its_key_is_free
+                live_jobs_that_share_a_key_are_found;
             listing:
                 a_list_is_newest_first_and_limited
                 every_filter_narrows_the_list
@@ -320,6 +336,7 @@ mod tests {
             ("scheduling", include_str!("scheduling.rs")),
             ("turmoil", include_str!("turmoil.rs")),
             ("auditing_rows", include_str!("auditing_rows.rs")),
+            ("unique", include_str!("unique.rs")),
             ("batches", include_str!("batches.rs")),
             ("callbacks", include_str!("callbacks.rs")),
             ("auditing_work", include_str!("auditing_work.rs")),

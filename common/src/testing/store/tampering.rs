@@ -87,6 +87,14 @@ impl Dialect {
         }
     }
 
+    /// Takes away what keeps live jobs from having one unique key.
+    pub(super) fn lift_unique_keys(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "SELECT 1",
+            Dialect::Sqlite => "DROP INDEX offload_jobs_unique",
+        }
+    }
+
     /// Takes away what keeps the rows of a job apart.
     pub(super) fn drop_primary_key(self) -> &'static str {
         match self {
