@@ -1,6 +1,7 @@
 //! The body of a submission.
 
 use offload_common::RawJson;
+use offload_common::job::JobId;
 use serde::Serialize;
 
 /// A job to submit; what is left out gets the kind's default.
@@ -31,12 +32,12 @@ pub(crate) struct Submission {
     /// For filters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) tags: Vec<String>,
-    /// No other live job of the kind has it.
+    /// The jobs that it runs after.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) after: Vec<JobId>,
+    /// What becomes of it when one of those does not succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) unique_key: Option<String>,
-    /// What becomes of it where one has: `return`, `replace` or `refuse`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) on_conflict: Option<String>,
+    pub(crate) after_policy: Option<String>,
 }
 
 impl Submission {
@@ -52,8 +53,8 @@ impl Submission {
             max_attempts: None,
             timeout_seconds: None,
             tags: Vec::new(),
-            unique_key: None,
-            on_conflict: None,
+            after: Vec::new(),
+            after_policy: None,
         }
     }
 }

@@ -5,7 +5,6 @@ mod idempotency;
 mod kinds;
 mod life;
 mod lists;
-mod unique;
 
 use crate::support::{Backend, Stack, StackBuilder};
 

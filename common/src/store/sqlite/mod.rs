@@ -8,6 +8,7 @@ mod audit;
 mod batches;
 mod callbacks;
 mod cells;
+mod chains;
 mod connection;
 mod consequences;
 mod error;
@@ -28,7 +29,6 @@ mod session;
 mod statement;
 mod trails;
 mod transaction;
-mod unique;
 mod upkeep;
 mod writer;
 
