@@ -1,7 +1,6 @@
 //! The body of a submission.
 
 use offload_common::RawJson;
-use offload_common::job::JobId;
 use serde::Serialize;
 
 /// A job to submit; what is left out gets the kind's default.
@@ -32,12 +31,12 @@ pub(crate) struct Submission {
     /// For filters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) tags: Vec<String>,
-    /// The jobs that it runs after.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) after: Vec<JobId>,
-    /// What becomes of it when one of those does not succeed.
+    /// No other live job of the kind has it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) after_policy: Option<String>,
+    pub(crate) unique_key: Option<String>,
+    /// What becomes of it where one has: `return`, `replace` or `refuse`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) on_conflict: Option<String>,
 }
 
 impl Submission {
@@ -53,8 +52,8 @@ impl Submission {
             max_attempts: None,
             timeout_seconds: None,
             tags: Vec::new(),
-            after: Vec::new(),
-            after_policy: None,
+            unique_key: None,
+            on_conflict: None,
         }
     }
 }

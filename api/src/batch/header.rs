@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::json_body::JsonBody;
 use crate::problem::FieldError;
 use crate::request::RequestInfo;
-use crate::submission::{Defaults, MAX_METADATA_BYTES, Names, Rules, Submission, callback, pointer};
+use crate::submission::{Defaults, MAX_METADATA_BYTES, Rules, Submission, callback, pointer};
 
 /// What may be said: of a new batch all of it, of jobs that are added to one only their defaults.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,11 +112,11 @@ fn follow_up(
     request: &RequestInfo,
 ) -> Result<JobPlan, Vec<FieldError>> {
     let submission = Submission::check(&part(value, raw), rules, &Defaults::default())?;
-    if submission.order().is_any() {
-        let detail = "a job that follows a batch runs after all of that, and after nothing else";
-        return Err(vec![FieldError::at("/after", detail)]);
+    if submission.unique().is_some() {
+        let detail = "is not for a follow-up job: it is accepted in any case";
+        return Err(vec![FieldError::at("/unique_key", detail)]);
     }
-    Ok(JobPlan::from(submission.into_job(request, rules.limits, false, &mut Names::new())))
+    Ok(JobPlan::from(submission.into_job(request, rules.limits, false)))
 }
 
 fn metadata(value: &Value, raw: &RawValue) -> Result<RawJson, String> {

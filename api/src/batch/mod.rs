@@ -4,7 +4,6 @@
 mod gather;
 mod header;
 mod lines;
-mod order;
 mod spool;
 mod view;
 
@@ -14,6 +13,9 @@ pub(crate) use view::BatchView;
 
 /// Jobs that one request may have.
 pub(crate) const MAX_JOBS: u64 = 1_000_000;
+
+/// Jobs with unique keys that one request may have: they are gone through at once, in memory.
+pub(crate) const MAX_UNIQUE: u64 = 100_000;
 
 /// Where a batch is.
 pub(crate) fn batch_path(id: offload_common::job::BatchId) -> String {

@@ -10,7 +10,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufReader};
 
 use crate::request::RequestInfo;
-use crate::submission::{Names, Submission};
+use crate::submission::Submission;
 
 /// Bytes that stay in memory.
 const MEMORY: usize = 1 << 20;
@@ -85,7 +85,7 @@ impl Spool {
             }
             (memory, _) => Box::new(memory.unwrap_or_default()),
         };
-        Ok(Jobs { source, left: self.count, request, limits, admit: Box::new(admit), names: Names::new() })
+        Ok(Jobs { source, left: self.count, request, limits, admit: Box::new(admit) })
     }
 }
 
@@ -96,7 +96,6 @@ pub(crate) struct Jobs<'a> {
     request: &'a RequestInfo,
     limits: &'a JobsConfig,
     admit: Box<dyn Fn(&Lane) -> bool + Send + 'a>,
-    names: Names,
 }
 
 impl Jobs<'_> {
@@ -108,7 +107,7 @@ impl Jobs<'_> {
             self.source.read_exact(&mut record).await?;
             let submission: Submission = serde_json::from_slice(&record)?;
             let admit = (self.admit)(submission.lane());
-            page.push(submission.into_job(self.request, self.limits, admit, &mut self.names));
+            page.push(submission.into_job(self.request, self.limits, admit));
             self.left -= 1;
             bytes += length;
         }

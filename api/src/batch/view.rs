@@ -48,6 +48,9 @@ pub(crate) struct BatchView<'a> {
     /// What is wrong with them, as far as the first hundred errors go.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) refusals: Vec<FieldError>,
+    /// Jobs of this request that were left out, since a live job with their `unique_key` stands for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) matched: Option<u64>,
     /// Where to go from here.
     links: BatchLinks,
 }
@@ -122,6 +125,7 @@ impl<'a> From<&'a Batch> for BatchView<'a> {
             finished_at: batch.finished_at.map(Timestamp),
             refused: None,
             refusals: Vec::new(),
+            matched: None,
             links: BatchLinks { jobs: format!("/v1/jobs?batch_id={}", batch.id), this },
         }
     }

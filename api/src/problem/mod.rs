@@ -12,6 +12,7 @@ use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use offload_common::job::JobId;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -74,6 +75,19 @@ struct Parts {
 }
 
 impl Problem {
+    /// The unique key of a kind is taken by a live job; `None` for another one of the same request.
+    pub(crate) fn unique_key_held(kind: &str, key: &str, by: Option<JobId>) -> Self {
+        let detail = match by {
+            Some(job) => format!("the live job {job} has the unique_key `{key}` of the kind `{kind}`"),
+            None => format!("two jobs of the request have the unique_key `{key}` of the kind `{kind}`"),
+        };
+        let problem = Self::new(ProblemType::UniqueKeyHeld, detail);
+        match by {
+            Some(job) => problem.with("job_id", job.to_string()),
+            None => problem,
+        }
+    }
+
     /// A problem of this type; `detail` is about this occurrence.
     pub(crate) fn new(kind: ProblemType, detail: impl Display) -> Self {
         let parts =

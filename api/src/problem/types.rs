@@ -19,6 +19,7 @@ pub(crate) enum ProblemType {
     NameTaken,
     IdempotencyKeyInUse,
     BatchSealed,
+    UniqueKeyHeld,
     Gone,
     PreconditionFailed,
     ContentTooLarge,
@@ -47,7 +48,7 @@ pub(crate) struct Entry {
 
 impl ProblemType {
     /// Every type, by status.
-    pub(crate) const ALL: [ProblemType; 25] = [
+    pub(crate) const ALL: [ProblemType; 26] = [
         ProblemType::MalformedRequest,
         ProblemType::MalformedJson,
         ProblemType::InvalidParameter,
@@ -61,6 +62,7 @@ impl ProblemType {
         ProblemType::NameTaken,
         ProblemType::IdempotencyKeyInUse,
         ProblemType::BatchSealed,
+        ProblemType::UniqueKeyHeld,
         ProblemType::Gone,
         ProblemType::PreconditionFailed,
         ProblemType::ContentTooLarge,
@@ -171,6 +173,12 @@ impl ProblemType {
                 StatusCode::CONFLICT,
                 "The batch is sealed",
                 "The batch takes no more jobs. Only one that was submitted with `\"sealed\": false` does, until it is sealed.",
+            ),
+            Self::UniqueKeyHeld => (
+                "unique-key-held",
+                StatusCode::CONFLICT,
+                "A live job has the unique key",
+                "Another job of the kind that has not come to its end has this `unique_key`: `job_id` is its id. With `\"on_conflict\": \"refuse\"` any such job is in the way, with `replace` one that runs.",
             ),
             Self::Gone => ("gone", StatusCode::GONE, "Gone", "It was here, and its time of retention has passed."),
             Self::ContentTooLarge => (

@@ -86,6 +86,11 @@ impl<'a> Fields<'a> {
         self.value(name).is_some()
     }
 
+    /// Whether the object itself gives the field, where a default may.
+    pub(super) fn is_own(&self, name: &str) -> bool {
+        self.object.contains_key(name)
+    }
+
     /// Whether the field is there and not `null`; notes if not.
     pub(super) fn required(&mut self, name: &str) -> bool {
         let given = self.given(name).is_some();

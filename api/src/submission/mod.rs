@@ -1,6 +1,5 @@
 //! From a JSON body to a job: every field is checked, and everything that is wrong is reported together.
 
-mod after;
 pub(crate) mod callback;
 mod fields;
 pub(crate) mod schedule;
@@ -12,7 +11,7 @@ use chrono::{DateTime, Utc};
 use offload_common::RawJson;
 use offload_common::callback::{Callback, Event};
 use offload_common::config::JobsConfig;
-use offload_common::job::{Job, JobId, Lane, NewJob, Priority};
+use offload_common::job::{Job, JobId, Lane, NewJob, OnConflict, Priority, UniqueKey};
 use offload_common::kind::KindSpec;
 use offload_common::schedule::JobTemplate;
 use serde::{Deserialize, Serialize};
@@ -23,13 +22,12 @@ use crate::catalog::Known;
 use crate::json_body::JsonBody;
 use crate::problem::{FieldError, Problem};
 use crate::request::{RequestInfo, TENANT};
-pub(crate) use after::{MAX_REF_CHARS, Names, Order, unknown};
 pub(crate) use fields::Defaults;
 use fields::Fields;
 pub(crate) use fields::pointer;
 
 /// Every field that a submission may have.
-pub(crate) const FIELDS: [&str; 14] = [
+pub(crate) const FIELDS: [&str; 13] = [
     "kind",
     "payload",
     "queue",
@@ -41,10 +39,12 @@ pub(crate) const FIELDS: [&str; 14] = [
     "metadata",
     "tags",
     "callback",
-    "ref",
-    "after",
-    "after_policy",
+    "unique_key",
+    "on_conflict",
 ];
+
+/// The answer's header that tells that its job had the unique key already.
+pub(crate) const UNIQUE_KEY_MATCHED: &str = "unique-key-matched";
 
 /// Attempts at most.
 pub(crate) const MAX_ATTEMPTS: u64 = 100;
@@ -53,6 +53,8 @@ pub(crate) const MAX_DELAY_SECONDS: f64 = 315_360_000.0;
 /// Tags at most, and characters in each.
 pub(crate) const MAX_TAGS: usize = 16;
 pub(crate) const MAX_TAG_CHARS: usize = 64;
+/// The longest unique key, in characters.
+pub(crate) const MAX_UNIQUE_KEY_CHARS: usize = 200;
 /// The longest metadata, in bytes as sent.
 pub(crate) const MAX_METADATA_BYTES: usize = 16 << 10;
 
@@ -72,7 +74,7 @@ pub(crate) struct Submission {
     metadata: Option<RawJson>,
     tags: Vec<String>,
     callback: Option<Callback>,
-    order: Order,
+    unique: Option<UniqueKey>,
     retry_of: Option<JobId>,
 }
 
@@ -98,7 +100,7 @@ struct Options {
     timeout: Option<u64>,
     tags: Vec<String>,
     callback: Option<Callback>,
-    order: Order,
+    unique: Option<UniqueKey>,
 }
 
 impl Options {
@@ -118,8 +120,8 @@ impl Options {
         let callback = callback.and_then(|read| {
             read.map_err(|errors| fields.errors.extend(errors.into_iter().map(|e| e.within(None, "/callback")))).ok()
         });
-        let order = Order::read(fields);
-        Self { lane, run_at, delay, max_attempts, timeout, tags, callback, order }
+        let unique = read_unique(fields);
+        Self { lane, run_at, delay, max_attempts, timeout, tags, callback, unique }
     }
 }
 
@@ -131,10 +133,7 @@ pub(crate) fn kind_of(body: &JsonBody) -> &str {
 impl Submission {
     /// Checks a body against the known kinds and queues and the operator's limits.
     pub(crate) fn read(body: &JsonBody, rules: &Rules<'_>) -> Result<Self, Problem> {
-        let submission = Self::check(body, rules, &Defaults::default()).map_err(Problem::validation)?;
-        // Whether the ids stand for jobs is for the store to say.
-        let errors = submission.order.check(|_| false, |_| false);
-        if errors.is_empty() { Ok(submission) } else { Err(Problem::validation(errors)) }
+        Self::check(body, rules, &Defaults::default()).map_err(Problem::validation)
     }
 
     /// The same, with what stands for fields that are not there. Answers everything that is wrong.
@@ -164,7 +163,7 @@ impl Submission {
             metadata,
             tags: options.tags,
             callback: options.callback,
-            order: options.order,
+            unique: options.unique,
             retry_of: None,
         })
     }
@@ -186,7 +185,7 @@ impl Submission {
         errors
     }
 
-    /// The same job again.
+    /// The same job again. Another one that has its unique key by now is not the answer, and is not replaced.
     pub(crate) fn again(job: Job, callback: Option<Callback>) -> Self {
         Self {
             kind: job.kind,
@@ -199,7 +198,7 @@ impl Submission {
             metadata: job.metadata,
             tags: job.tags,
             callback,
-            order: Order::default(),
+            unique: job.unique_key.map(|key| UniqueKey { key, on_conflict: OnConflict::Refuse }),
             retry_of: Some(job.id),
         }
     }
@@ -220,29 +219,27 @@ impl Submission {
         }
     }
 
+    /// The key that no other live job of its kind is to have.
+    pub(crate) fn unique(&self) -> Option<&UniqueKey> {
+        self.unique.as_ref()
+    }
+
     /// Where it queues.
     pub(crate) fn lane(&self) -> &Lane {
         &self.lane
     }
 
-    /// Its place among others.
-    pub(crate) fn order(&self) -> &Order {
-        &self.order
-    }
-
-    /// The job to store. `admit` is the valve's word; `names` are those of the jobs before it in the same request.
-    pub(crate) fn into_job(self, request: &RequestInfo, limits: &JobsConfig, admit: bool, names: &mut Names) -> NewJob {
-        let id = JobId::new();
-        let after = self.order.settle(id, names);
+    /// The job to store. `admit` is the valve's word.
+    pub(crate) fn into_job(self, request: &RequestInfo, limits: &JobsConfig, admit: bool) -> NewJob {
         NewJob {
-            id,
+            id: JobId::new(),
             tenant: TENANT.to_owned(),
             kind: self.kind,
             lane: self.lane,
             payload: self.payload,
             run_at: self.run_at,
             delay: self.delay,
-            admit: admit && after.is_none(),
+            admit,
             max_attempts: self.max_attempts,
             timeout: self.timeout,
             retry_policy: limits.retry,
@@ -253,7 +250,7 @@ impl Submission {
             fired_by: None,
             idempotency: None,
             callback: self.callback,
-            after,
+            unique: self.unique,
         }
     }
 }
@@ -296,6 +293,20 @@ fn read_time(fields: &mut Fields<'_>) -> (Option<DateTime<Utc>>, Option<Duration
         fields.error("delay_seconds", "and run_at exclude each other");
     }
     (run_at, delay)
+}
+
+fn read_unique(fields: &mut Fields<'_>) -> Option<UniqueKey> {
+    let on_conflict = fields.parse::<OnConflict>("on_conflict");
+    let Some(key) = fields.text("unique_key") else {
+        if on_conflict.is_some() && fields.is_own("on_conflict") && !fields.present("unique_key") {
+            fields.error("on_conflict", "says what becomes of a job whose unique_key is taken; give a unique_key");
+        }
+        return None;
+    };
+    if !(1..=MAX_UNIQUE_KEY_CHARS).contains(&key.chars().count()) {
+        fields.error("unique_key", format!("must be a string of 1 to {MAX_UNIQUE_KEY_CHARS} characters"));
+    }
+    Some(UniqueKey { key: key.to_owned(), on_conflict: on_conflict.unwrap_or_default() })
 }
 
 fn cut(mut detail: String) -> String {

@@ -9,7 +9,6 @@
 mod accepted;
 mod batches;
 mod callbacks;
-mod chains;
 mod fires;
 mod history;
 mod ids;
@@ -19,6 +18,7 @@ mod overdue;
 mod record;
 mod report;
 mod rows;
+mod unique;
 mod watch;
 
 use std::time::Duration;
@@ -104,18 +104,18 @@ pub async fn run(audit: &dyn Audit, plan: Plan) -> Result<Outcome> {
     let mut fires = fires::Fires::new(plan.retention, plan.overdue, plan.lease, plan.watch);
     let mut batches = batches::Batches::new(plan.retention);
     let mut callbacks = callbacks::Callbacks::new(plan.retention);
-    let mut chains = chains::Chains::new(plan.overdue, plan.lease, plan.watch);
     let mut ids = ids::Ids;
+    let mut unique = unique::Unique;
     let mut checks: Vec<&mut dyn Check> = vec![
         &mut rows,
         &mut ids,
         &mut accepted,
+        &mut unique,
         &mut leases,
         &mut overdue,
         &mut fires,
         &mut batches,
         &mut callbacks,
-        &mut chains,
     ];
     checks.extend(ledger.as_mut().map(|check| check as &mut dyn Check));
     checks.extend(history.as_mut().map(|check| check as &mut dyn Check));

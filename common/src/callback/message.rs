@@ -170,6 +170,6 @@ fn new_job<D: Serialize>(
         fired_by: None,
         idempotency: None,
         callback: None,
-        after: None,
+        unique: None,
     })
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{After, Epoch, JobId, Lane, Parents, ScheduleId, State, WorkerId};
+use super::{Epoch, JobId, Lane, ScheduleId, State, UniqueKey, WorkerId};
 use crate::RawJson;
 use crate::callback::Callback;
 use crate::retry::RetryPolicy;
@@ -117,8 +117,16 @@ pub struct NewJob {
     pub idempotency: Option<crate::store::IdempotencyKey>,
     /// Who is told of its end. It is linked then.
     pub callback: Option<Callback>,
-    /// What it runs after. Promotion brings it in, once that has ended: it is not admitted.
-    pub after: Option<After>,
+    /// The key that no other live job of its kind has.
+    pub unique: Option<UniqueKey>,
+}
+
+impl NewJob {
+    /// Whether its row is all there is to write of it.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.callback.is_none() && self.unique.is_none()
+    }
 }
 
 /// A job as stored.
@@ -148,7 +156,7 @@ pub struct Job {
     pub progress: Option<Progress>,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
-    /// When it is or was due; while it waits for its parents, the time before which it is not to run.
+    /// When it is or was due.
     pub run_at: DateTime<Utc>,
     /// Whether `run_at` has come, by the store's clock at the time of reading.
     pub due: bool,
@@ -182,8 +190,8 @@ pub struct Job {
     pub retry_of: Option<JobId>,
     /// The worker that runs or last ran it.
     pub worker: Option<WorkerId>,
-    /// The jobs that it runs after.
-    pub parents: Option<Parents>,
+    /// The key that no other live job of its kind has.
+    pub unique_key: Option<String>,
 }
 
 impl Job {

@@ -63,7 +63,7 @@ impl JobPlan {
             fired_by: None,
             idempotency: None,
             callback: self.callback,
-            after: None,
+            unique: None,
         }
     }
 }

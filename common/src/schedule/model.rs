@@ -143,7 +143,7 @@ impl Schedule {
             fired_by: Some(FiredBy { schedule: self.id, at: fire_at }),
             idempotency: None,
             callback: template.callback.clone(),
-            after: None,
+            unique: None,
         }
     }
 }

@@ -57,15 +57,37 @@ impl Filling {
 /// The jobs of a batch, some at a time, so that they need not all be in memory.
 #[async_trait]
 pub trait Pages: Send {
-    /// The next ones, in the order of their ids; none after the last. What one runs after is there already, or came before it.
+    /// The next ones, in the order of their ids; none after the last.
     async fn next(&mut self) -> Result<Vec<NewJob>>;
+}
+
+/// What was put into a batch.
+#[derive(Clone, Debug, Default)]
+pub struct Entered {
+    /// Those that are `queued`, for the caller to publish.
+    pub dispatches: Vec<Dispatch>,
+    /// Jobs that were left out, since a live one with their unique key stands for them.
+    pub matched: u64,
+    /// Jobs that were cancelled for others with their unique key.
+    pub replaced: Vec<JobId>,
+}
+
+/// A unique key that was to be free and is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldKey {
+    /// The kind.
+    pub kind: String,
+    /// The key.
+    pub key: String,
+    /// The live job that has it; `None` where it is another one of the same request.
+    pub by: Option<JobId>,
 }
 
 /// What became of a [`Filling`].
 #[derive(Clone, Debug)]
 pub enum Filled {
-    /// All are committed. Those that are `queued` are there for the caller to publish.
-    Done(Vec<Dispatch>),
+    /// All are committed.
+    Done(Entered),
     /// The same key and fingerprint came before, for this batch. Nothing was written.
     Repeated(BatchId),
     /// The key came before with another fingerprint. Nothing was written.
@@ -76,8 +98,8 @@ pub enum Filled {
     Missing,
     /// The batch takes no more jobs. Nothing was written.
     Sealed,
-    /// There are no such jobs as these, which some are to run after. Nothing was written.
-    Orphans(Vec<JobId>),
+    /// A job's unique key is taken, and the job does not do without it. Nothing was written.
+    Held(HeldKey),
 }
 
 /// How many jobs of a batch are in each state, as a client sees it.

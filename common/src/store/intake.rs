@@ -27,13 +27,17 @@ pub enum Accepted {
         state: State,
         /// The pointer to publish.
         dispatch: Option<Dispatch>,
+        /// The job that was cancelled for it: it had the unique key, and had not started.
+        replaced: Option<JobId>,
     },
     /// The same key and fingerprint came before; this is its job. Nothing was written.
     Repeated(JobId),
     /// The key came before with another fingerprint. Nothing was written.
     KeyReused,
-    /// There are no such jobs as these, which it is to run after. Nothing was written.
-    Orphan(Vec<JobId>),
+    /// This live job has the unique key, and is the answer. Of the job itself nothing was written.
+    Matched(JobId),
+    /// This live job has the unique key, and keeps it. Nothing was written.
+    Held(JobId),
 }
 
 /// A pointer to a queued row: what a message consists of.

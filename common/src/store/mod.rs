@@ -8,7 +8,6 @@
 
 pub mod audit;
 mod batches;
-mod chains;
 mod fence;
 mod fleet;
 mod intake;
@@ -27,9 +26,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 pub use batches::{
-    Batch, BatchFilter, Batches, CancelledPage, Counts, Failed, Filled, Filling, NewBatch, Pages, Target,
+    Batch, BatchFilter, Batches, CancelledPage, Counts, Entered, Failed, Filled, Filling, HeldKey, NewBatch, Pages,
+    Target,
 };
-pub use chains::{Chains, ParentEnd, Released};
 pub use fence::{Fate, Fence};
 pub use fleet::{Beat, RegisteredKind, Steal, Worker, WorkerInfo};
 pub use intake::{Accepted, Cancelled, Dispatch, IdempotencyKey, JobFilter, LaneDepth, Pointer};
@@ -114,9 +113,9 @@ pub trait Session: Send {
     async fn leave(self: Box<Self>) -> Result<()>;
 }
 
-/// A database that remembers jobs. What it does with batches, chains and schedules has traits of its own.
+/// A database that remembers jobs. What it remembers of schedules has a trait of its own: [`Schedules`].
 #[async_trait]
-pub trait Store: Batches + Chains + Schedules + 'static {
+pub trait Store: Batches + Schedules + 'static {
     /// Brings the schema up to date; answers the names of the migrations applied.
     async fn migrate(&self) -> Result<Vec<String>>;
 

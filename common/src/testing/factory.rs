@@ -55,7 +55,7 @@ pub fn job() -> NewJob {
         fired_by: None,
         idempotency: None,
         callback: None,
-        after: None,
+        unique: None,
     }
 }
 

@@ -33,8 +33,8 @@ pub(crate) async fn run(mut args: SubmitArgs) -> anyhow::Result<Exit> {
         max_attempts: args.max_attempts,
         timeout_seconds: args.timeout,
         tags: args.tags,
-        after: args.after,
-        after_policy: args.after_policy,
+        unique_key: args.unique_key,
+        on_conflict: args.on_conflict,
         ..Submission::new(&args.kind.unwrap_or_default(), payload)
     };
     let job = client.submit(&submission, args.idempotency_key.as_deref()).await?;

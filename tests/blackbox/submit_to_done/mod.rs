@@ -5,6 +5,7 @@ mod idempotency;
 mod kinds;
 mod life;
 mod lists;
+mod unique;
 
 use crate::support::{Backend, Stack, StackBuilder};
 

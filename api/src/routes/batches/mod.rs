@@ -14,18 +14,18 @@ use axum::Json;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use offload_common::broker::Signal;
 use offload_common::failpoint;
 use offload_common::job::BatchId;
-use offload_common::store::{self, Batch, Filled, Filling, Target};
+use offload_common::store::{self, Batch, Entered, Filled, Filling, HeldKey, Target};
 use serde_json::json;
 
 use crate::app::App;
 use crate::batch::{BatchView, Gathered, batch_path};
 use crate::idempotency::IDEMPOTENCY_REPLAYED;
 use crate::openapi::{Answer, Operation, Parameter, Schemas, batch_schema, submission_schema};
-use crate::problem::{FieldError, Problem, ProblemType};
+use crate::problem::{Problem, ProblemType};
 use crate::request::{RequestInfo, TENANT};
-use crate::submission::unknown;
 
 impl App {
     /// Reads a batch.
@@ -64,12 +64,15 @@ async fn fill(app: Arc<App>, request: RequestInfo, target: Target, gathered: Gat
             filled
         }
     });
-    let (id, replayed) = match writing.await.map_err(|_| Problem::internal())?? {
-        Filled::Done(dispatches) => {
+    let (id, replayed, matched) = match writing.await.map_err(|_| Problem::internal())?? {
+        Filled::Done(Entered { dispatches, matched, replaced }) => {
             app.publisher.send(dispatches);
-            (id, false)
+            if !replaced.is_empty() {
+                app.broker.signal(Signal::Changed(replaced)).await;
+            }
+            (id, false, matched)
         }
-        Filled::Repeated(id) => (id, true),
+        Filled::Repeated(id) => (id, true, 0),
         Filled::KeyReused => {
             let detail = "this Idempotency-Key came before with another request; use a new one";
             return Err(Problem::new(ProblemType::IdempotencyKeyReused, detail));
@@ -79,16 +82,11 @@ async fn fill(app: Arc<App>, request: RequestInfo, target: Target, gathered: Gat
                 "a request with this Idempotency-Key is being written now; send it again to learn what became of it";
             return Err(Problem::new(ProblemType::IdempotencyKeyInUse, detail).retry_after(1));
         }
-        Filled::Orphans(missing) => {
-            // They were there when the request was read.
-            let error =
-                |parent| FieldError::at("", format!("{}, which some of the jobs are to run after", unknown(parent)));
-            return Err(Problem::validation(missing.into_iter().map(error).collect()));
-        }
         Filled::Missing => return Err(Problem::not_found(format_args!("there is no batch {id}"))),
         Filled::Sealed => {
             return Err(Problem::new(ProblemType::BatchSealed, format_args!("batch {id} takes no more jobs")));
         }
+        Filled::Held(HeldKey { kind, key, by }) => return Err(Problem::unique_key_held(&kind, &key, by)),
     };
     let detail = format!("the batch {id} that this Idempotency-Key named is gone: its retention has passed");
     let batch = app.batch(id).await.map_err(|problem| match problem.kind() {
@@ -98,6 +96,7 @@ async fn fill(app: Arc<App>, request: RequestInfo, target: Target, gathered: Gat
     let mut view = BatchView::from(&batch);
     view.refused = (refused > 0).then_some(refused);
     view.refusals = refusals;
+    view.matched = (matched > 0).then_some(matched);
     let mut response = accepted(&view);
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::from_str(&batch_path(id)) {
@@ -127,7 +126,8 @@ fn takes_jobs(operation: Operation, new: bool, schemas: &mut Schemas) -> Operati
         .reads_json()
         .idempotent()
         .asks_the_database()
-        .problems(&[ProblemType::InvalidParameter, ProblemType::IdempotencyKeyInUse, ProblemType::StorageUnavailable])
+        .problems(&[ProblemType::InvalidParameter, ProblemType::IdempotencyKeyInUse, ProblemType::UniqueKeyHeld])
+        .problems(&[ProblemType::StorageUnavailable])
         .answer(
             Answer::json(202, "All of its jobs are committed, and will run.", schemas.of::<BatchView<'_>>())
                 .header("Location", "The batch.")

@@ -16,6 +16,7 @@ use axum::Json;
 use axum::http::header::{LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use offload_common::broker::Signal;
 use offload_common::job::Job;
 use offload_common::store::{Accepted, IdempotencyKey};
 use serde_json::json;
@@ -24,11 +25,14 @@ use crate::app::App;
 use crate::idempotency::IDEMPOTENCY_REPLAYED;
 use crate::live;
 use crate::openapi::{Answer, Operation, Parameter, Schemas};
-use crate::problem::{FieldError, Problem, ProblemType};
+use crate::problem::{Problem, ProblemType};
 use crate::request::RequestInfo;
-use crate::submission::{Names, Submission, unknown};
+use crate::submission::{Submission, UNIQUE_KEY_MATCHED};
 use crate::view::{self, JobView, job_path};
 use crate::waiting::Waiting;
+
+/// The answer's header that names the job that was cancelled for this one.
+const UNIQUE_KEY_REPLACED: &str = "unique-key-replaced";
 
 /// Seconds after which looking at an unfinished job again is worth it.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -43,11 +47,24 @@ async fn accept(
     deadline: Instant,
 ) -> Result<Response, Problem> {
     let admit = app.valve.admit(submission.lane());
-    let mut new = submission.into_job(request, &app.jobs, admit, &mut Names::new());
+    let mut new = submission.into_job(request, &app.jobs, admit);
     new.idempotency = key;
-    let (job, replayed) = match app.intake.accept(new, deadline).await? {
-        (new, Accepted::New { created_at, run_at, state, .. }) => {
-            (view::accepted(new, state, created_at, run_at), false)
+    let mut told = None;
+    let job = match app.intake.accept(new, deadline).await? {
+        (new, Accepted::New { created_at, run_at, state, replaced, .. }) => {
+            if let Some(replaced) = replaced {
+                app.broker.signal(Signal::Changed(vec![replaced])).await;
+                told = Some((UNIQUE_KEY_REPLACED, replaced.to_string()));
+            }
+            view::accepted(new, state, created_at, run_at)
+        }
+        (_, Accepted::Matched(id)) => {
+            told = Some((UNIQUE_KEY_MATCHED, "true".to_owned()));
+            app.job_until(deadline, id).await?
+        }
+        (new, Accepted::Held(id)) => {
+            let key = new.unique.as_ref().map_or("", |unique| &unique.key);
+            return Err(Problem::unique_key_held(&new.kind, key, Some(id)));
         }
         (_, Accepted::Repeated(id)) => {
             let detail = format!("the job {id} that this Idempotency-Key named is gone: its retention has passed");
@@ -55,17 +72,12 @@ async fn accept(
                 ProblemType::NotFound => Problem::new(ProblemType::Gone, detail),
                 _ => problem,
             })?;
-            (job, true)
+            told = Some((IDEMPOTENCY_REPLAYED, "true".to_owned()));
+            job
         }
         (_, Accepted::KeyReused) => {
             let detail = "this Idempotency-Key came before with another request; use a new one";
             return Err(Problem::new(ProblemType::IdempotencyKeyReused, detail));
-        }
-        (new, Accepted::Orphan(missing)) => {
-            let given = new.after.map(|after| after.jobs).unwrap_or_default();
-            let errors = given.into_iter().enumerate().filter(|(_, parent)| missing.contains(parent));
-            let error = |(n, parent)| FieldError::at(format!("/after/{n}"), unknown(parent));
-            return Err(Problem::validation(errors.map(error).collect()));
         }
     };
     let job = match waiting.at_most {
@@ -81,8 +93,8 @@ async fn accept(
     if !job.state.is_final() {
         headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
     }
-    if replayed {
-        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    if let Some((name, value)) = told {
+        set(headers, HeaderName::from_static(name), &value);
     }
     waiting.note(headers);
     Ok(response)
@@ -94,11 +106,19 @@ fn accepts(operation: Operation, schemas: &mut Schemas) -> Operation {
         .header("Location", "The job.")
         .header("Retry-After", "Seconds after which looking again is worth it.")
         .header("Idempotency-Replayed", "`true` if the Idempotency-Key named this job before.")
+        .header("Unique-Key-Matched", "`true` if this is the live job that had the `unique_key` already.")
+        .header("Unique-Key-Replaced", "The id of the job that was cancelled for this one.")
         .header("Preference-Applied", "Which preferences were honoured.");
     let finished = Answer::json(200, "The job came to an end while the client waited.", schemas.of::<JobView<'_>>())
         .header("Location", "The job.")
         .header("Preference-Applied", "Which preferences were honoured.");
-    operation.may_wait().idempotent().asks_the_database().answer(accepted).answer(finished)
+    operation
+        .may_wait()
+        .idempotent()
+        .asks_the_database()
+        .problems(&[ProblemType::UniqueKeyHeld])
+        .answer(accepted)
+        .answer(finished)
 }
 
 /// What following a job takes, however its events come; for the description.

@@ -18,6 +18,7 @@ use crate::openapi::{Answer, Operation, Schemas};
 use crate::problem::{Problem, ProblemType};
 use crate::request::{RequestInfo, TENANT};
 use crate::routes::{Endpoint, Id};
+use crate::submission::UNIQUE_KEY_MATCHED;
 use crate::view::{JobView, job_path};
 
 pub(in crate::routes) fn endpoint() -> Endpoint {
@@ -37,8 +38,10 @@ fn describe(schemas: &mut Schemas) -> Operation {
             Answer::json(202, "The job is committed, and will run.", schemas.of::<JobView<'_>>())
                 .header("Location", "The job.")
                 .header("Retry-After", "Seconds after which looking again is worth it.")
-                .header("Idempotency-Replayed", "`true` if the Idempotency-Key named this job before."),
+                .header("Idempotency-Replayed", "`true` if the Idempotency-Key named this job before.")
+                .header("Unique-Key-Matched", "`true` if this is the live job that had the `unique_key` already."),
         )
+        .problems(&[ProblemType::UniqueKeyHeld])
 }
 
 async fn handle(
@@ -52,16 +55,19 @@ async fn handle(
     let key = idempotency::read(&headers, &format!("POST /v1/schedules/{id}/run"), &body)?;
     let id = ScheduleId(id);
     let run = app.store.run_schedule(TENANT, id, key.as_ref(), Some(&request.traceparent));
-    let (job, replayed) = match app.ask(run).await? {
+    let (job, told) = match app.ask(run).await? {
         None => return Err(super::missing(id)),
-        Some((job, Accepted::New { .. })) => (job, false),
-        Some((_, Accepted::Repeated(job))) => (job, true),
+        Some((job, Accepted::New { .. })) => (job, None),
+        Some((_, Accepted::Repeated(job))) => (job, Some(IDEMPOTENCY_REPLAYED)),
+        Some((_, Accepted::Matched(job))) => (job, Some(UNIQUE_KEY_MATCHED)),
+        Some((_, Accepted::Held(job))) => {
+            let held = app.job(job).await?;
+            return Err(Problem::unique_key_held(&held.kind, &held.unique_key.unwrap_or_default(), Some(job)));
+        }
         Some((_, Accepted::KeyReused)) => {
             let detail = "this Idempotency-Key came before with another request; use a new one";
             return Err(Problem::new(ProblemType::IdempotencyKeyReused, detail));
         }
-        // What a schedule submits runs after nothing.
-        Some((_, Accepted::Orphan(_))) => return Err(Problem::internal()),
     };
     let gone = format!("the job {job} that this Idempotency-Key named is gone: its retention has passed");
     let job = app.job(job).await.map_err(|problem| match problem.kind() {
@@ -74,8 +80,8 @@ async fn handle(
         headers.insert(LOCATION, location);
     }
     headers.insert(RETRY_AFTER, 1.into());
-    if replayed {
-        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    if let Some(name) = told {
+        headers.insert(name, HeaderValue::from_static("true"));
     }
     Ok(response)
 }

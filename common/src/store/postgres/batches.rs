@@ -56,20 +56,39 @@ SELECT j.id FROM offload.jobs j
 WHERE j.batch_id = $1 AND j.id > $2 AND j.state IN ('scheduled', 'queued', 'running')
 ORDER BY j.id LIMIT $3 FOR UPDATE";
 
-/// One that has been repeated is linked no more.
+/// One that has been repeated is linked no more. One whose unique key a live job has can be repeated when that has ended.
 pub(super) const FAILED: &str = "-- offload: failed jobs of a batch that are to be repeated
 SELECT j.id FROM offload.jobs j JOIN offload.batches b ON b.id = j.batch_id
-WHERE j.batch_id = $1 AND b.tenant = $2 AND j.state = 'failed' AND j.linked ORDER BY j.id LIMIT $3 FOR UPDATE OF j";
+WHERE j.batch_id = $1 AND b.tenant = $2 AND j.state = 'failed' AND j.linked
+  AND NOT EXISTS (SELECT FROM offload.unique_keys k WHERE k.tenant = j.tenant AND k.kind = j.kind AND k.key = j.unique_key)
+ORDER BY j.id LIMIT $3 FOR UPDATE OF j";
+
+/// Of several with one key, and of those whose key was taken meanwhile, none but the first is repeated.
+pub(super) const KEYS: &str = "-- offload: take the unique keys of jobs that are repeated
+WITH wanted AS (
+    SELECT DISTINCT ON (j.tenant COLLATE \"C\", j.kind COLLATE \"C\", j.unique_key COLLATE \"C\")
+           n.old, n.new, j.tenant, j.kind, j.unique_key
+    FROM unnest($1::uuid[], $2::uuid[]) AS n (old, new) JOIN offload.jobs j ON j.id = n.old
+    WHERE j.unique_key IS NOT NULL
+    ORDER BY j.tenant COLLATE \"C\", j.kind COLLATE \"C\", j.unique_key COLLATE \"C\", n.old
+), taken AS (
+    INSERT INTO offload.unique_keys (tenant, kind, key, job_id)
+    SELECT w.tenant, w.kind, w.unique_key, w.new FROM wanted w
+    ON CONFLICT (tenant, kind, key) DO NOTHING
+    RETURNING job_id
+)
+SELECT n.old, n.new FROM unnest($1::uuid[], $2::uuid[]) AS n (old, new) JOIN offload.jobs j ON j.id = n.old
+WHERE j.unique_key IS NULL OR n.new IN (SELECT job_id FROM taken)";
 
 pub(super) const REPEAT: &str = "-- offload: repeat failed jobs of a batch
 WITH repeated AS (
     UPDATE offload.jobs j SET linked = false WHERE j.id = ANY ($1)
 ), inserted AS (
     INSERT INTO offload.jobs (id, tenant, kind, queue, priority, state, epoch, max_attempts, created_at, run_at, timeout_ms,
-                              retry_policy, payload, metadata, tags, traceparent, retry_of, batch_id, linked)
+                              retry_policy, payload, metadata, tags, traceparent, retry_of, batch_id, linked, unique_key)
     SELECT n.new, j.tenant, j.kind, j.queue, j.priority, 'scheduled', $3, j.max_attempts, statement_timestamp(),
            statement_timestamp(), j.timeout_ms, j.retry_policy, j.payload, j.metadata, j.tags, j.traceparent, j.id, j.batch_id,
-           true
+           true, j.unique_key
     FROM unnest($1::uuid[], $2::uuid[]) AS n (old, new) JOIN offload.jobs j ON j.id = n.old
 )
 UPDATE offload.batches SET total = total + cardinality($1) WHERE id = $4";
@@ -121,9 +140,12 @@ impl Batches for PostgresStore {
         line.begin("BEGIN").await?;
         let failed = sqlx::query(FAILED).bind(id.0).bind(tenant).bind(i64::from(limit));
         let failed = ids(&line.rows(failed).await?)?;
-        let repeated = failed.len() as u64;
+        let new: Vec<Uuid> = failed.iter().map(|_| JobId::new().0).collect();
+        let rows = line.rows(sqlx::query(KEYS).bind(failed).bind(new)).await?;
+        let repeated = rows.len() as u64;
         if repeated > 0 {
-            let new: Vec<Uuid> = failed.iter().map(|_| JobId::new().0).collect();
+            let column = |name| rows.iter().map(|row| get(row, name)).collect::<Result<Vec<Uuid>>>();
+            let (failed, new) = (column("old")?, column("new")?);
             line.execute(sqlx::query(REPEAT).bind(failed).bind(new).bind(FIRST_EPOCH).bind(id.0)).await?;
         }
         line.commit().await?;

@@ -146,7 +146,7 @@ async fn fire(line: &mut Line, fired: Vec<(Uuid, Option<NewJob>)>) -> Result<()>
     if jobs.is_empty() {
         return Ok(());
     }
-    match intake::accept(line, &jobs).await? {
+    match intake::write(line, &jobs.iter().collect::<Vec<_>>()).await? {
         accepted if accepted.iter().all(|accepted| matches!(accepted, Accepted::New { .. })) => Ok(()),
         other => Err(Error::Corrupt(format!("a callback's job was not accepted: {other:?}"))),
     }

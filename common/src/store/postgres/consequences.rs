@@ -1,17 +1,16 @@
 //! What follows from the end of a linked job, in the transaction that ends it: the one place that every way to a final state
 //! calls.
 //!
-//! Rows of jobs are locked before rows of batches, and these in the order of their ids, so that no two transactions wait
+//! Rows of jobs are locked before unique keys, these before rows of batches, and these in the order of their ids, so that no two transactions wait
 //! for each other.
 
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::connection::Line;
-use super::intake;
 use super::rows::get;
 use super::runs::bounds;
-use super::{callbacks, chains};
+use super::{callbacks, intake, unique};
 use crate::job::{JobId, JobPlan};
 use crate::store::row::json;
 use crate::store::{Accepted, Error, Result};
@@ -52,8 +51,8 @@ pub(super) async fn follow(line: &mut Line, ended: Vec<Uuid>) -> Result<()> {
     if ended.is_empty() {
         return Ok(());
     }
+    unique::release(line, &ended).await?;
     callbacks::of_jobs(line, &ended).await?;
-    chains::ended(line, &ended).await?;
     let (least, greatest) = bounds(&ended);
     let rows = line.rows(sqlx::query(COUNT).bind(ended).bind(least).bind(greatest)).await?;
     let over = |row: &PgRow| Ok(get::<bool>(row, "over")?.then_some(get(row, "id")?));
@@ -78,7 +77,7 @@ pub(super) async fn close(line: &mut Line, mut batches: Vec<Uuid>) -> Result<()>
 }
 
 async fn accept(line: &mut Line, job: crate::job::NewJob) -> Result<JobId> {
-    match intake::accept(line, std::slice::from_ref(&job)).await?.as_slice() {
+    match intake::write(line, &[&job]).await?.as_slice() {
         [Accepted::New { .. }] => Ok(job.id),
         other => Err(Error::Corrupt(format!("a job that follows a batch was not accepted: {other:?}"))),
     }

@@ -10,9 +10,9 @@ use crate::job::{BatchId, NewJob, State};
 /// The columns that [`Rows::push`] writes, in its order.
 pub(super) const COPY: &str = "-- offload: copy jobs
 COPY offload.jobs (id, tenant, kind, queue, priority, state, epoch, max_attempts, created_at, run_at, queued_at, timeout_ms,
-    retry_policy, payload, metadata, tags, traceparent, retry_of, batch_id, linked) FROM STDIN (FORMAT binary)";
+    retry_policy, payload, metadata, tags, traceparent, retry_of, batch_id, linked, unique_key) FROM STDIN (FORMAT binary)";
 
-const COLUMNS: i16 = 20;
+const COLUMNS: i16 = 21;
 
 /// The type of `text` in `pg_type`, which never changes.
 const TEXT: i32 = 25;
@@ -60,6 +60,7 @@ impl Rows {
         self.optional(job.retry_of, |rows, job| rows.uuid(job.0));
         self.uuid(batch.0);
         self.field(&[1]);
+        self.optional(job.unique.as_ref(), |rows, unique| rows.text(&unique.key));
         queued_at
     }
 
@@ -137,7 +138,7 @@ mod tests {
         let mut rows = Rows::new(now);
         assert_eq!(rows.push(&factory::job(), BatchId::new()), Some(now));
         let bytes = rows.finish();
-        assert!(bytes.starts_with(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x14\0\0\0\x10"));
-        assert!(bytes.ends_with(&[0, 0, 0, 1, 1, 0xff, 0xff]));
+        assert!(bytes.starts_with(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x15\0\0\0\x10"));
+        assert!(bytes.ends_with(&[0, 0, 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]));
     }
 }

@@ -1,6 +1,12 @@
 //! Putting jobs into a batch: any number, in one transaction.
+//!
+//! Jobs that come for unique keys are written like the others, and taken out again where they did not get theirs: so locks
+//! that others may wait for are held for the end of a long write only.
+
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::connection::Line;
 use super::copy::{COPY, Rows, weight};
@@ -8,10 +14,13 @@ use super::error::Origin;
 use super::intake::FIRST_EPOCH;
 use super::prune::NOW;
 use super::rows::get;
-use super::{callbacks, chains};
+use super::unique::{self, Contender, Settled, Standing};
+use super::{callbacks, consequences};
 use crate::batch::parts;
-use crate::job::{BatchId, NewJob};
-use crate::store::{Dispatch, Error, Filled, Filling, IdempotencyKey, Pages, Pointer, Result, Target};
+use crate::job::{BatchId, JobId, NewJob};
+use crate::store::{
+    Dispatch, Entered, Error, Filled, Filling, HeldKey, IdempotencyKey, Pages, Pointer, Result, Target,
+};
 
 /// Bytes of one `COPY`, about: enough to be worth its round trip, and little enough to be far from every time-out.
 const COPY_BYTES: usize = 4 << 20;
@@ -38,6 +47,18 @@ VALUES ($1, $2, $3, $4, $5::json, $6::json, $7, $7, $7)";
 pub(super) const GROW: &str = "-- offload: a batch has more jobs
 UPDATE offload.batches SET total = total + $3 WHERE id = $1 AND tenant = $2 AND NOT sealed";
 
+pub(super) const LEAVE_OUT: &str = "-- offload: leave jobs out of a batch
+WITH untold AS (
+    DELETE FROM offload.callbacks WHERE subject = ANY ($1)
+)
+DELETE FROM offload.jobs WHERE id = ANY ($1)";
+
+/// In the order of their ids: the batch that is filled, and those of jobs that were replaced.
+pub(super) const LOCK_BATCHES: &str = "-- offload: lock batches
+SELECT b.id FROM offload.batches b
+WHERE b.id = $1 OR b.id IN (SELECT j.batch_id FROM offload.jobs j WHERE j.id = ANY ($2))
+ORDER BY b.id FOR UPDATE";
+
 /// Fills a batch; see [`crate::store::Batches::fill_batch`].
 pub(super) async fn fill(line: &mut Line, filling: &Filling, jobs: &mut dyn Pages) -> Result<Filled> {
     line.begin("BEGIN").await?;
@@ -47,7 +68,7 @@ pub(super) async fn fill(line: &mut Line, filling: &Filling, jobs: &mut dyn Page
     }
     let row = line.row(sqlx::query(NOW)).await?.ok_or_else(|| Error::Corrupt("the database knows no time".into()))?;
     let now: DateTime<Utc> = get(&row, "now")?;
-    let (mut total, mut dispatches, mut parents) = (0i64, Vec::new(), chains::Named::default());
+    let (mut total, mut entered, mut contenders) = (0i64, Entered::default(), Vec::new());
     loop {
         let page = jobs.next().await?;
         if page.is_empty() {
@@ -55,15 +76,21 @@ pub(super) async fn fill(line: &mut Line, filling: &Filling, jobs: &mut dyn Page
         }
         total += i64::try_from(page.len()).unwrap_or(0);
         for part in parts(&page, COPY_BYTES, weight) {
-            copy(line, filling.batch(), &page[part.clone()], now, &mut dispatches).await?;
-            callbacks::keep_of_jobs(line, page[part.clone()].iter()).await?;
-            parents.add(line, page[part].iter()).await?;
+            copy(line, filling.batch(), &page[part.clone()], now, &mut entered.dispatches).await?;
+            callbacks::keep_of_jobs(line, page[part].iter()).await?;
         }
+        contenders.extend(page.iter().filter_map(Contender::of));
     }
-    let unknown = parents.tie(line).await?;
-    if !unknown.is_empty() {
+    let settled = unique::settle(line, &contenders).await?;
+    if let Some(held) = held(&contenders, &settled) {
         line.rollback().await?;
-        return Ok(Filled::Orphans(unknown.into_iter().collect()));
+        return Ok(Filled::Held(held));
+    }
+    total -= leave_out(line, &contenders, &settled, &mut entered).await?;
+    if !settled.ended.is_empty() {
+        line.rows(sqlx::query(LOCK_BATCHES).bind(filling.batch().0).bind(settled.ended.clone())).await?;
+        entered.replaced = settled.ended.iter().copied().map(JobId).collect();
+        consequences::follow(line, settled.ended).await?;
     }
     if !conclude(line, filling, total, now).await? {
         // It was sealed meanwhile.
@@ -71,7 +98,7 @@ pub(super) async fn fill(line: &mut Line, filling: &Filling, jobs: &mut dyn Page
         return Ok(Filled::Sealed);
     }
     line.commit().await?;
-    Ok(Filled::Done(dispatches))
+    Ok(Filled::Done(entered))
 }
 
 /// Why nothing is to be written, if so.
@@ -127,6 +154,29 @@ async fn copy(
     line.copy_in(Origin::Offload, COPY, &rows.finish()).await.map(drop)
 }
 
+/// The first key that is taken, and that a job does not do without.
+fn held(contenders: &[Contender], settled: &Settled) -> Option<HeldKey> {
+    contenders.iter().find_map(|contender| {
+        let Some(Standing::Held(by)) = settled.standing(contender.job()) else { return None };
+        let by = Some(by).filter(|by| contenders.iter().all(|own| own.job() != *by));
+        Some(HeldKey { kind: contender.kind().to_owned(), key: contender.unique().key.clone(), by })
+    })
+}
+
+/// Takes out the jobs that another one stands for. Answers how many.
+async fn leave_out(line: &mut Line, contenders: &[Contender], settled: &Settled, entered: &mut Entered) -> Result<i64> {
+    let matched = |contender: &&Contender| matches!(settled.standing(contender.job()), Some(Standing::Matched(_)));
+    let mut out: HashSet<Uuid> = contenders.iter().filter(matched).map(|contender| contender.job().0).collect();
+    out.extend(&settled.superseded);
+    if out.is_empty() {
+        return Ok(0);
+    }
+    line.execute(sqlx::query(LEAVE_OUT).bind(out.iter().copied().collect::<Vec<_>>())).await?;
+    entered.dispatches.retain(|dispatch| !out.contains(&dispatch.pointer.id.0));
+    entered.matched = out.len() as u64;
+    i64::try_from(out.len()).map_err(|_| Error::Rejected("more jobs than can be counted".into()))
+}
+
 async fn conclude(line: &mut Line, filling: &Filling, total: i64, now: DateTime<Utc>) -> Result<bool> {
     let (id, tenant) = (filling.batch().0, filling.tenant.as_str());
     match &filling.target {
@@ -143,6 +193,9 @@ async fn conclude(line: &mut Line, filling: &Filling, total: i64, now: DateTime<
                 .bind(now);
             line.execute(make).await?;
             callbacks::keep(line, batch.callback.iter().map(|callback| (id, tenant, callback))).await?;
+            if total == 0 {
+                consequences::close(line, vec![id]).await?;
+            }
             Ok(true)
         }
         Target::Open(_) => Ok(line.execute(sqlx::query(GROW).bind(id).bind(tenant).bind(total)).await? == 1),

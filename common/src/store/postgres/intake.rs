@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::connection::{Line, State as LineState, Statement};
 use super::rows::get;
-use super::{callbacks, chains};
+use super::{callbacks, unique};
 use crate::job::{JobId, NewJob};
 use crate::store::row::parse;
 use crate::store::{Accepted, Dispatch, Error, IdempotencyKey, Pointer, Result};
@@ -26,9 +26,9 @@ WITH submitted AS (
                AS run_at
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::bigint[],
                 $9::boolean[], $10::integer[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[],
-                $16::uuid[], $17::uuid[], $18::timestamptz[], $19::text[], $20::bytea[], $22::boolean[]) WITH ORDINALITY
+                $16::uuid[], $17::uuid[], $18::timestamptz[], $19::text[], $20::bytea[], $22::boolean[], $23::text[]) WITH ORDINALITY
          AS s (id, tenant, kind, queue, priority, payload, due, delay, admit, max_attempts, timeout_ms, retry_policy,
-               metadata, tags, traceparent, retry_of, schedule_id, fire_at, key, fingerprint, linked, n)
+               metadata, tags, traceparent, retry_of, schedule_id, fire_at, key, fingerprint, linked, unique_key, n)
 ), keys AS (
     INSERT INTO offload.idempotency_keys AS k (tenant, key, fingerprint, job_id, created_at)
     SELECT tenant, key, fingerprint, id, now FROM submitted WHERE key IS NOT NULL ORDER BY tenant, key
@@ -37,7 +37,7 @@ WITH submitted AS (
 ), inserted AS (
     INSERT INTO offload.jobs (id, tenant, kind, queue, priority, state, epoch, max_attempts, created_at, run_at, queued_at,
                               timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of, schedule_id, fire_at,
-                              trail, linked)
+                              trail, linked, unique_key)
     SELECT s.id, s.tenant, s.kind, s.queue, s.priority::offload.job_priority,
            (CASE WHEN s.admit AND s.run_at <= s.now THEN 'queued' ELSE 'scheduled' END)::offload.job_state, $21,
            s.max_attempts, s.now, s.run_at,
@@ -46,7 +46,7 @@ WITH submitted AS (
            CASE WHEN s.tags IS NULL THEN '{}' ELSE ARRAY(SELECT json_array_elements_text(s.tags::json)) END,
            s.traceparent, s.retry_of, s.schedule_id, s.fire_at,
            CASE WHEN s.run_at > s.now THEN jsonb_build_array(
-               jsonb_build_object('epoch', $21::bigint, 'state', 'scheduled', 'at', s.now, 'run_at', s.run_at)) END, s.linked
+               jsonb_build_object('epoch', $21::bigint, 'state', 'scheduled', 'at', s.now, 'run_at', s.run_at)) END, s.linked, s.unique_key
     FROM submitted s
     WHERE s.key IS NULL OR s.id IN (SELECT job_id FROM keys)
     ORDER BY s.n
@@ -58,54 +58,30 @@ SELECT job_id, NULL, NULL, NULL, NULL, tenant, key, fingerprint FROM keys";
 
 /// Accepts jobs; see [`crate::store::Store::accept`]. Only what is kept beside the rows takes a transaction.
 pub(super) async fn accept(line: &mut Line, jobs: &[NewJob]) -> Result<Vec<Accepted>> {
-    if jobs.iter().all(|job| job.callback.is_none() && job.after.is_none()) {
+    if jobs.iter().all(NewJob::is_plain) {
         return insert(line, &jobs.iter().collect::<Vec<_>>()).await;
     }
-    let mut orphans = Orphans::new();
-    loop {
-        let taken: Vec<&NewJob> = jobs.iter().filter(|job| !orphans.contains_key(&job.id)).collect();
-        match accept_linked(line, &taken).await? {
-            Ok(accepted) => {
-                let mut accepted = accepted.into_iter();
-                let answer = |job: &NewJob| orphans.remove(&job.id).map(Accepted::Orphan).or_else(|| accepted.next());
-                return Ok(jobs.iter().filter_map(answer).collect());
-            }
-            Err(more) => orphans.extend(more),
-        }
-    }
-}
-
-/// Jobs that name parents that there are none of, with those.
-type Orphans = HashMap<JobId, Vec<JobId>>;
-
-/// Accepts jobs with what is kept beside their rows. Where some of them run after jobs that there are none of, nothing is
-/// written, and they are answered.
-async fn accept_linked(line: &mut Line, jobs: &[&NewJob]) -> Result<Result<Vec<Accepted>, Orphans>> {
     // A caller may have a transaction of its own.
     let alone = line.state() == LineState::Ready;
     if alone {
         line.begin("BEGIN").await?;
     }
-    let accepted = insert(line, jobs).await?;
-    let is_new = |(_, accepted): &(&&NewJob, &Accepted)| matches!(accepted, Accepted::New { .. });
-    let new: Vec<&NewJob> = jobs.iter().zip(&accepted).filter(is_new).map(|(job, _)| *job).collect();
-    callbacks::keep_of_jobs(line, new.iter().copied()).await?;
-    let mut parents = chains::Named::default();
-    parents.add(line, new.iter().copied()).await?;
-    let unknown = parents.tie(line).await?;
-    if !unknown.is_empty() {
-        line.rollback().await?;
-        let missing = |job: &NewJob| {
-            let after = job.after.as_ref()?;
-            let missing: Vec<JobId> = after.jobs.iter().filter(|parent| unknown.contains(parent)).copied().collect();
-            (!missing.is_empty()).then_some((job.id, missing))
-        };
-        return Ok(Err(new.into_iter().filter_map(missing).collect()));
-    }
+    let accepted = match jobs.iter().any(|job| job.unique.is_some()) {
+        true => unique::accept(line, jobs).await?,
+        false => write(line, &jobs.iter().collect::<Vec<_>>()).await?,
+    };
     if alone {
         line.commit().await?;
     }
-    Ok(Ok(accepted))
+    Ok(accepted)
+}
+
+/// Writes jobs with what is kept beside their rows, in a transaction that is open.
+pub(super) async fn write(line: &mut Line, jobs: &[&NewJob]) -> Result<Vec<Accepted>> {
+    let accepted = insert(line, jobs).await?;
+    let new = |(_, accepted): &(&&NewJob, &Accepted)| matches!(accepted, Accepted::New { .. });
+    callbacks::keep_of_jobs(line, jobs.iter().zip(&accepted).filter(new).map(|(job, _)| *job)).await?;
+    Ok(accepted)
 }
 
 async fn insert(line: &mut Line, jobs: &[&NewJob]) -> Result<Vec<Accepted>> {
@@ -132,14 +108,15 @@ async fn insert(line: &mut Line, jobs: &[&NewJob]) -> Result<Vec<Accepted>> {
             (Some(row), _) => accepted(row, job),
             (None, Some(key)) => {
                 let row = keys.get(&(job.tenant.as_str(), key.key.as_str())).ok_or_else(|| lost(job))?;
-                repeated(row, key)
+                repeated(row, "id", key)
             }
             (None, None) => Err(lost(job)),
         })
         .collect()
 }
 
-fn lost(job: &NewJob) -> Error {
+/// A job that the database said nothing of.
+pub(super) fn lost(job: &NewJob) -> Error {
     Error::Corrupt(format!("job {} was neither written nor refused", job.id))
 }
 
@@ -169,7 +146,8 @@ fn statement(jobs: &[&NewJob]) -> Statement<'static> {
         .bind(each(jobs, |job| job.idempotency.as_ref().map(|key| key.key.as_str())))
         .bind(each(jobs, |job| job.idempotency.as_ref().map(|key| key.fingerprint.to_vec())))
         .bind(FIRST_EPOCH)
-        .bind(each(jobs, |job| job.callback.is_some()))
+        .bind(each(jobs, |job| !job.is_plain()))
+        .bind(each(jobs, |job| job.unique.as_ref().map(|unique| unique.key.as_str())))
 }
 
 /// Whole microseconds, as the statements count.
@@ -189,13 +167,15 @@ fn accepted(row: &PgRow, job: &NewJob) -> Result<Accepted> {
         run_at: get(row, "run_at")?,
         state: parse("state", get(row, "state")?)?,
         dispatch,
+        replaced: None,
     })
 }
 
-fn repeated(row: &PgRow, key: &IdempotencyKey) -> Result<Accepted> {
+/// What a key that came before says; its row names the job in this column.
+pub(super) fn repeated(row: &PgRow, job: &str, key: &IdempotencyKey) -> Result<Accepted> {
     let fingerprint: &[u8] = get(row, "fingerprint")?;
     if fingerprint == key.fingerprint {
-        Ok(Accepted::Repeated(JobId(get::<Uuid>(row, "id")?)))
+        Ok(Accepted::Repeated(JobId(get::<Uuid>(row, job)?)))
     } else {
         Ok(Accepted::KeyReused)
     }

@@ -22,7 +22,7 @@ const MIGRATIONS: [(i64, &str, &str); 6] = [
     (3, "live", include_str!("../../../../migrations/postgres/0003_live.sql")),
     (4, "batches", include_str!("../../../../migrations/postgres/0004_batches.sql")),
     (5, "callbacks", include_str!("../../../../migrations/postgres/0005_callbacks.sql")),
-    (6, "chains", include_str!("../../../../migrations/postgres/0006_chains.sql")),
+    (6, "unique keys", include_str!("../../../../migrations/postgres/0006_unique_keys.sql")),
 ];
 
 pub(super) const VERSION: &str = "-- offload: schema version

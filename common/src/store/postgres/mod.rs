@@ -10,7 +10,6 @@
 mod audit;
 mod batches;
 mod callbacks;
-mod chains;
 mod connection;
 mod consequences;
 mod copy;
@@ -36,6 +35,7 @@ mod session;
 mod sql;
 mod trails;
 mod transaction;
+mod unique;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -237,7 +237,7 @@ mod tests {
     use crate::testing::database::TestDatabase;
 
     /// Every statement that does not depend on what is asked for.
-    const STATEMENTS: [&str; 96] = [
+    const STATEMENTS: [&str; 92] = [
         audit::BATCHES,
         audit::DUE,
         audit::KEYS,
@@ -249,11 +249,11 @@ mod tests {
         audit::PRIMARY_KEY,
         audit::QUEUED,
         audit::RUNNING,
-        audit::WAITING,
         batches::BATCH,
         batches::BATCHES,
         batches::ERRORS,
         batches::FAILED,
+        batches::KEYS,
         batches::REPEAT,
         batches::SEAL,
         batches::UNFINISHED,
@@ -263,19 +263,6 @@ mod tests {
         callbacks::KEEP,
         callbacks::OF_BATCH,
         callbacks::OF_JOBS,
-        chains::ENDED,
-        chains::ENDED_BEFORE,
-        chains::FOLLOW,
-        chains::FORGET,
-        chains::KNOWN,
-        chains::LOCK_PARENTS,
-        chains::LOOK,
-        chains::NAME_PARENTS,
-        chains::PARENTS,
-        chains::RELEASE,
-        chains::TAKE_TURNS,
-        chains::TELL,
-        chains::WAIT,
         consequences::CLOSE,
         consequences::COUNT,
         consequences::FOLLOWED,
@@ -284,6 +271,8 @@ mod tests {
         directory::KINDS,
         directory::WORKERS,
         fill::GROW,
+        fill::LEAVE_OUT,
+        fill::LOCK_BATCHES,
         fill::LOCK_KEY,
         fill::MAKE,
         fill::OPEN,
@@ -307,7 +296,6 @@ mod tests {
         prune::DELETE_FILES,
         prune::DELETE_JOBS,
         prune::DELETE_KEYS,
-        prune::DELETE_PARENTS,
         prune::FORGET_WORKERS,
         prune::NOW,
         reads::CANCEL,
@@ -334,6 +322,14 @@ mod tests {
         transaction::HOLDS,
         transaction::LOCK_TABLE_NAME,
         transaction::TABLE_EXISTS,
+        unique::AUDIT,
+        unique::FORGET,
+        unique::HOLDERS,
+        unique::LEAD,
+        unique::LOCK_HOLDERS,
+        unique::RELEASE,
+        unique::REMEMBER,
+        unique::TAKE,
     ];
 
     async fn migrated() -> (TestDatabase, PostgresStore) {

@@ -50,17 +50,22 @@ pub(super) const UNFINISHED: &str = "-- jobs of a batch that are not final
 SELECT id, tenant FROM offload_jobs
 WHERE batch_id = ?1 AND id > ?2 AND state IN ('scheduled', 'queued', 'running') ORDER BY id LIMIT ?3";
 
-/// One that has been repeated is linked no more.
+/// One that has been repeated is linked no more. One whose unique key a live job has can be repeated when that has ended.
 pub(super) const FAILED: &str = "-- failed jobs of a batch that are to be repeated
-SELECT id FROM offload_jobs
-WHERE batch_id = ?1 AND tenant = ?2 AND state = 'failed' AND linked ORDER BY id LIMIT ?3";
+SELECT f.id FROM offload_jobs AS f
+WHERE f.batch_id = ?1 AND f.tenant = ?2 AND f.state = 'failed' AND f.linked AND NOT EXISTS (
+    SELECT 1 FROM offload_jobs AS u WHERE u.tenant = f.tenant AND u.kind = f.kind AND u.unique_key = f.unique_key
+        AND u.state IN ('scheduled', 'queued', 'running'))
+ORDER BY f.id LIMIT ?3";
 
+/// Of several with one unique key, none but the first is repeated.
 const REPEAT: &str = "-- repeat a failed job of a batch
 INSERT INTO offload_jobs (id, tenant, kind, queue, priority, state, epoch, max_attempts, created_at, run_at, timeout_ms,
-    retry_policy, payload, metadata, tags, traceparent, retry_of, batch_id, linked)
+    retry_policy, payload, metadata, tags, traceparent, retry_of, batch_id, linked, unique_key)
 SELECT ?2, tenant, kind, queue, priority, 'scheduled', ?3, max_attempts, ?4, ?4, timeout_ms, retry_policy, payload, metadata,
-    tags, traceparent, id, batch_id, 1
-FROM offload_jobs WHERE id = ?1";
+    tags, traceparent, id, batch_id, 1, unique_key
+FROM offload_jobs WHERE id = ?1
+ON CONFLICT (tenant, kind, unique_key) WHERE unique_key IS NOT NULL AND state IN ('scheduled', 'queued', 'running') DO NOTHING";
 
 const REPEATED: &str = "-- jobs of a batch were repeated
 UPDATE offload_jobs SET linked = 0 WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
@@ -151,16 +156,19 @@ async fn retry(store: &SqliteStore, tenant: &str, id: BatchId, limit: u32) -> Re
     let now = micros(clock::now());
     let failed = sqlx::query(FAILED).bind(id.0).bind(tenant).bind(limit).fetch_all(turn.connection()).await?;
     let failed = failed.iter().map(job_id).collect::<Result<Vec<_>>>()?;
-    for old in &failed {
+    let mut repeated = Vec::with_capacity(failed.len());
+    for old in failed {
         let repeat = sqlx::query(REPEAT).bind(old.0).bind(JobId::new().0).bind(intake::FIRST_EPOCH).bind(now);
-        repeat.execute(turn.connection()).await?;
+        if repeat.execute(turn.connection()).await?.rows_affected() == 1 {
+            repeated.push(old);
+        }
     }
-    let repeated = hex_list(failed.iter().map(|id| id.0));
-    sqlx::query(REPEATED).bind(repeated).execute(turn.connection()).await?;
-    let more = i64::try_from(failed.len()).unwrap_or(0);
+    let old = hex_list(repeated.iter().map(|id| id.0));
+    sqlx::query(REPEATED).bind(old).execute(turn.connection()).await?;
+    let more = i64::try_from(repeated.len()).unwrap_or(0);
     sqlx::query(GROW).bind(id.0).bind(more).execute(turn.connection()).await?;
     turn.commit().await?;
-    Ok(failed.len() as u64)
+    Ok(repeated.len() as u64)
 }
 
 fn batch(row: &SqliteRow, now: i64) -> Result<Batch> {

@@ -1,6 +1,6 @@
 //! Putting jobs into a batch: any number, in one transaction.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -9,11 +9,12 @@ use sqlx::{Row, SqliteConnection};
 use super::error::Result;
 use super::intake::{FIND_KEY, FIRST_EPOCH, INSERT_KEY, INSERT_STREAM};
 use super::rows::{micros, string_list};
+use super::unique::{self, Standing};
 use super::writer::Writer;
-use super::{callbacks, chains};
+use super::{callbacks, consequences};
 use crate::clock;
-use crate::job::{BatchId, JobId, Lane, NewJob, State};
-use crate::store::{Dispatch, Filled, Filling, Pages, Pointer, Target};
+use crate::job::{BatchId, JobId, Lane, NewJob, OnConflict, State, UniqueKey};
+use crate::store::{Dispatch, Entered, Filled, Filling, HeldKey, Pages, Pointer, Target};
 
 /// Rows of one statement.
 const ROWS: usize = 500;
@@ -21,10 +22,17 @@ const ROWS: usize = 500;
 /// A row is an array in an array of JSON: one statement for many, whatever their number.
 pub(super) const INSERT: &str = "-- insert jobs of a batch
 INSERT INTO offload_jobs (id, tenant, kind, queue, priority, state, epoch, max_attempts, created_at, run_at, queued_at,
-    timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of, batch_id, linked)
+    timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of, batch_id, linked, unique_key)
 SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, ?2, value ->> 6, ?3, value ->> 7,
-    value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14, unhex(value ->> 15), ?4, 1
+    value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14, unhex(value ->> 15), ?4, 1,
+    value ->> 16
 FROM json_each(?1)";
+
+const LEAVE_OUT: &str = "-- leave a job out of a batch
+DELETE FROM offload_jobs WHERE id = ?1";
+
+const LEAVE_UNTOLD: &str = "-- leave out the callback of a job
+DELETE FROM offload_callbacks WHERE subject = ?1";
 
 const OPEN: &str = "-- is a batch open
 SELECT NOT sealed AS open FROM offload_batches WHERE id = ?1 AND tenant = ?2";
@@ -44,24 +52,25 @@ pub(super) async fn fill(writer: &Writer, filling: &Filling, jobs: &mut dyn Page
         turn.rollback().await?;
         return Ok(refusal);
     }
-    let mut written = Written { now, streams: HashSet::new(), dispatches: Vec::new(), total: 0 };
+    let mut written = Written::new(filling.batch(), now);
     loop {
         let page = jobs.next().await?;
         if page.is_empty() {
             break;
         }
         for part in page.chunks(ROWS) {
-            written.insert(turn.connection(), filling.batch(), part).await?;
-            let unknown = tie(turn.connection(), &filling.tenant, part, now).await?;
-            if !unknown.is_empty() {
-                turn.rollback().await?;
-                return Ok(Filled::Orphans(unknown));
+            // One that comes for a unique key sees those before it.
+            for run in part.chunk_by(|a, b| a.unique.is_none() && b.unique.is_none()) {
+                if let Some(held) = written.enter(turn.connection(), run).await? {
+                    turn.rollback().await?;
+                    return Ok(Filled::Held(held));
+                }
             }
         }
     }
     conclude(turn.connection(), filling, written.total, now).await?;
     turn.commit().await?;
-    Ok(Filled::Done(written.dispatches))
+    Ok(Filled::Done(written.entered))
 }
 
 /// Why nothing is to be written, if so.
@@ -94,36 +103,61 @@ async fn refusal(connection: &mut SqliteConnection, filling: &Filling, now: Date
     })
 }
 
-/// Has jobs wait for their parents. Answers those that there are none of.
-async fn tie(
-    connection: &mut SqliteConnection,
-    tenant: &str,
-    jobs: &[NewJob],
-    now: DateTime<Utc>,
-) -> Result<Vec<JobId>> {
-    let parents: BTreeSet<JobId> =
-        jobs.iter().filter_map(|job| job.after.as_ref()).flat_map(|after| after.jobs.iter().copied()).collect();
-    if parents.is_empty() {
-        return Ok(Vec::new());
-    }
-    let unknown = chains::unknown(connection, tenant, &parents.into_iter().collect::<Vec<_>>()).await?;
-    if unknown.is_empty() {
-        for job in jobs {
-            chains::tie(connection, job, now).await?;
-        }
-    }
-    Ok(unknown)
-}
-
 struct Written {
+    batch: BatchId,
     now: DateTime<Utc>,
     streams: HashSet<(Lane, String)>,
-    dispatches: Vec<Dispatch>,
+    /// Those of them that have unique keys.
+    unique: HashSet<JobId>,
+    entered: Entered,
     total: i64,
 }
 
 impl Written {
-    async fn insert(&mut self, connection: &mut SqliteConnection, batch: BatchId, jobs: &[NewJob]) -> Result<()> {
+    fn new(batch: BatchId, now: DateTime<Utc>) -> Self {
+        let (streams, unique, entered) = (HashSet::new(), HashSet::new(), Entered::default());
+        Self { batch, now, streams, unique, entered, total: 0 }
+    }
+
+    /// Inserts jobs: several without unique keys, or one that may come for one and be left out. Answers the key that it does
+    /// not do without.
+    async fn enter(&mut self, connection: &mut SqliteConnection, jobs: &[NewJob]) -> Result<Option<HeldKey>> {
+        let [job @ NewJob { unique: Some(unique), .. }] = jobs else {
+            return self.insert(connection, jobs).await.map(|()| None);
+        };
+        match self.take(connection, job, unique).await? {
+            Standing::Takes(had) => {
+                self.entered.replaced.extend(had);
+                self.insert(connection, jobs).await?;
+                self.unique.insert(job.id);
+            }
+            Standing::Matched(_) => self.entered.matched += 1,
+            Standing::Held(by) => {
+                let by = Some(by).filter(|by| !self.unique.contains(by));
+                return Ok(Some(HeldKey { kind: job.kind.clone(), key: unique.key.clone(), by }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What another one of the same request takes a key from is left out: nobody has seen it.
+    async fn take(&mut self, connection: &mut SqliteConnection, job: &NewJob, unique: &UniqueKey) -> Result<Standing> {
+        let own = match unique.on_conflict {
+            OnConflict::Replace => unique::holder(connection, job, unique).await?.map(|(holder, _)| holder),
+            OnConflict::Return | OnConflict::Refuse => None,
+        };
+        let Some(own) = own.filter(|own| self.unique.contains(own)) else {
+            return unique::take(connection, job, unique).await;
+        };
+        sqlx::query(LEAVE_OUT).bind(own.0).execute(&mut *connection).await?;
+        sqlx::query(LEAVE_UNTOLD).bind(own.0).execute(connection).await?;
+        self.entered.dispatches.retain(|dispatch| dispatch.pointer.id != own);
+        self.entered.matched += 1;
+        self.total -= 1;
+        Ok(Standing::Takes(None))
+    }
+
+    async fn insert(&mut self, connection: &mut SqliteConnection, jobs: &[NewJob]) -> Result<()> {
         let mut rows = Vec::with_capacity(jobs.len());
         for job in jobs {
             if self.streams.insert((job.lane.clone(), job.kind.clone())) {
@@ -141,7 +175,7 @@ impl Written {
             .bind(Value::Array(rows).to_string())
             .bind(FIRST_EPOCH)
             .bind(micros(self.now))
-            .bind(batch.0)
+            .bind(self.batch.0)
             .execute(&mut *connection)
             .await?;
         for job in jobs {
@@ -161,7 +195,7 @@ impl Written {
         if queued {
             let pointer = Pointer { id: job.id, epoch: FIRST_EPOCH, queued_at: now };
             let (lane, traceparent) = (job.lane.clone(), job.traceparent.clone());
-            self.dispatches.push(Dispatch { lane, pointer, traceparent });
+            self.entered.dispatches.push(Dispatch { lane, pointer, traceparent });
         }
         Ok(json!([
             job.id.0.simple().to_string(),
@@ -180,6 +214,7 @@ impl Written {
             string_list(&job.tags),
             job.traceparent,
             job.retry_of.map(|id| id.0.simple().to_string()),
+            job.unique.as_ref().map(|unique| &unique.key),
         ]))
     }
 }
@@ -198,10 +233,12 @@ async fn conclude(connection: &mut SqliteConnection, filling: &Filling, total: i
         Target::Open(_) => sqlx::query(GROW).bind(id).bind(total),
     };
     statement.execute(&mut *connection).await?;
-    if let Target::New(batch) = &filling.target
-        && let Some(callback) = &batch.callback
-    {
+    let Target::New(batch) = &filling.target else { return Ok(()) };
+    if let Some(callback) = &batch.callback {
         callbacks::keep(connection, id, &filling.tenant, callback).await?;
+    }
+    if total == 0 {
+        consequences::close(connection, id, now).await?;
     }
     Ok(())
 }

@@ -3,11 +3,12 @@
 use chrono::{DateTime, Utc};
 use sqlx::{Row, SqliteConnection};
 
+use super::callbacks;
 use super::error::Result;
 use super::moves::{Move, apply};
 use super::rows::{duration_micros, micros, number, state, string_list, time};
+use super::unique::{self, Standing};
 use super::writer::Writer;
-use super::{callbacks, chains};
 use crate::clock;
 use crate::job::transition::{Decision, Event, Illegal, Snapshot, decide};
 use crate::job::{Epoch, JobId, NewJob, State, Step};
@@ -19,8 +20,8 @@ pub(super) const FIRST_EPOCH: Epoch = 1;
 
 const INSERT_JOB: &str = "-- insert a job
 INSERT INTO offload_jobs (id, tenant, kind, queue, priority, state, epoch, max_attempts, created_at, run_at, queued_at,
-    timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of, schedule_id, fire_at, trail, linked)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)";
+    timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of, schedule_id, fire_at, trail, linked, unique_key)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
 
 pub(super) const INSERT_STREAM: &str = "-- remember a lane and kind
 INSERT INTO offload_streams (queue, priority, kind) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
@@ -31,9 +32,15 @@ SELECT fingerprint, job_id FROM offload_idempotency_keys WHERE tenant = ?1 AND k
 pub(super) const INSERT_KEY: &str = "-- insert an idempotency key
 INSERT INTO offload_idempotency_keys (tenant, key, fingerprint, job_id, created_at) VALUES (?1, ?2, ?3, ?4, ?5)";
 
+/// A request that was answered with another job is answered so again.
+const LEAD_KEY: &str = "-- lead an idempotency key to another job
+UPDATE offload_idempotency_keys SET job_id = ?3 WHERE tenant = ?1 AND key = ?2";
+
+const FORGET_KEY: &str = "-- forget an idempotency key
+DELETE FROM offload_idempotency_keys WHERE tenant = ?1 AND key = ?2";
+
 const FIND_JOB: &str = "-- find a job to cancel
-SELECT state, epoch, attempt, max_attempts, losses, cancel_requested, not_before IS NOT NULL AS waits
-FROM offload_jobs WHERE tenant = ?1 AND id = ?2";
+SELECT state, epoch, attempt, max_attempts, losses, cancel_requested FROM offload_jobs WHERE tenant = ?1 AND id = ?2";
 
 const REQUEST_CANCEL: &str = "-- note the wish to cancel a running job
 UPDATE offload_jobs SET cancel_requested = 1 WHERE id = ?1 AND epoch = ?2 AND state = 'running'";
@@ -62,45 +69,49 @@ pub(super) async fn accept_one(
     job: &NewJob,
     now: DateTime<Utc>,
 ) -> Result<Accepted> {
-    if let Some(key) = &job.idempotency
-        && let Some(answer) = used_before(connection, job, key).await?
-    {
+    let before = match &job.idempotency {
+        Some(key) => remember(connection, job, key, now).await?,
+        None => None,
+    };
+    if let Some(answer) = before {
         return Ok(answer);
     }
-    if let Some(after) = &job.after {
-        let unknown = chains::unknown(connection, &job.tenant, &after.jobs).await?;
-        if !unknown.is_empty() {
-            return Ok(Accepted::Orphan(unknown));
+    let Some(key) = &job.unique else { return insert(connection, job, now).await };
+    match unique::take(connection, job, key).await? {
+        Standing::Takes(had) => match insert(connection, job, now).await? {
+            Accepted::New { created_at, run_at, state, dispatch, .. } => {
+                Ok(Accepted::New { created_at, run_at, state, dispatch, replaced: had })
+            }
+            other => Ok(other),
+        },
+        Standing::Matched(other) => {
+            if let Some(key) = &job.idempotency {
+                sqlx::query(LEAD_KEY).bind(&job.tenant).bind(&key.key).bind(other.0).execute(connection).await?;
+            }
+            Ok(Accepted::Matched(other))
+        }
+        Standing::Held(other) => {
+            if let Some(key) = &job.idempotency {
+                sqlx::query(FORGET_KEY).bind(&job.tenant).bind(&key.key).execute(connection).await?;
+            }
+            Ok(Accepted::Held(other))
         }
     }
-    if let Some(key) = &job.idempotency {
-        remember(connection, job, key, now).await?;
-    }
-    let accepted = insert(connection, job, now).await?;
-    chains::tie(connection, job, now).await?;
-    Ok(accepted)
 }
 
-/// What the key was used for before, if it was.
-async fn used_before(
-    connection: &mut SqliteConnection,
-    job: &NewJob,
-    key: &IdempotencyKey,
-) -> Result<Option<Accepted>> {
-    let found = sqlx::query(FIND_KEY).bind(&job.tenant).bind(&key.key).fetch_optional(connection).await?;
-    let Some(row) = found else { return Ok(None) };
-    let same = row.try_get::<&[u8], _>("fingerprint")? == key.fingerprint;
-    let job = JobId(row.try_get("job_id")?);
-    Ok(Some(if same { Accepted::Repeated(job) } else { Accepted::KeyReused }))
-}
-
-/// Takes the key for this job.
+/// Takes the key for this job, or answers what it was used for before.
 async fn remember(
     connection: &mut SqliteConnection,
     job: &NewJob,
     key: &IdempotencyKey,
     now: DateTime<Utc>,
-) -> Result<()> {
+) -> Result<Option<Accepted>> {
+    let found = sqlx::query(FIND_KEY).bind(&job.tenant).bind(&key.key).fetch_optional(&mut *connection).await?;
+    if let Some(row) = found {
+        let same = row.try_get::<&[u8], _>("fingerprint")? == key.fingerprint;
+        let job = JobId(row.try_get("job_id")?);
+        return Ok(Some(if same { Accepted::Repeated(job) } else { Accepted::KeyReused }));
+    }
     sqlx::query(INSERT_KEY)
         .bind(&job.tenant)
         .bind(&key.key)
@@ -109,7 +120,7 @@ async fn remember(
         .bind(micros(now))
         .execute(connection)
         .await?;
-    Ok(())
+    Ok(None)
 }
 
 /// Inserts one row.
@@ -158,6 +169,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, job: &NewJob, now:
         .bind(job.fired_by.map(|fire| micros(fire.at)))
         .bind(trail.map(|trail| serde_json::to_string(&trail)).transpose()?)
         .bind(job.callback.is_some())
+        .bind(job.unique.as_ref().map(|unique| unique.key.as_str()))
         .execute(&mut *connection)
         .await?;
     if let Some(callback) = &job.callback {
@@ -170,6 +182,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, job: &NewJob, now:
         run_at: time(run_at)?,
         state,
         dispatch: Some(dispatch).filter(|_| state == State::Queued),
+        replaced: None,
     })
 }
 
@@ -196,7 +209,6 @@ pub(super) async fn cancel_one(
         max_attempts: number(&row, "max_attempts")?,
         losses: number(&row, "losses")?,
         cancel_requested: row.try_get("cancel_requested")?,
-        waits: row.try_get("waits")?,
     };
     let answer = match decide(&job, &Event::Cancel, &RetryPolicy::default(), 0.0) {
         Ok(Decision::Move(to)) => {

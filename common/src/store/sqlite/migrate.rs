@@ -15,7 +15,7 @@ pub(super) const MIGRATIONS: [(&str, &str); 6] = [
     ("0003_live", include_str!("../../../../migrations/sqlite/0003_live.sql")),
     ("0004_batches", include_str!("../../../../migrations/sqlite/0004_batches.sql")),
     ("0005_callbacks", include_str!("../../../../migrations/sqlite/0005_callbacks.sql")),
-    ("0006_chains", include_str!("../../../../migrations/sqlite/0006_chains.sql")),
+    ("0006_unique_keys", include_str!("../../../../migrations/sqlite/0006_unique_keys.sql")),
 ];
 
 const CREATE_RECORD: &str = "-- create the record of migrations

@@ -8,7 +8,6 @@ mod audit;
 mod batches;
 mod callbacks;
 mod cells;
-mod chains;
 mod connection;
 mod consequences;
 mod error;
@@ -29,6 +28,7 @@ mod session;
 mod statement;
 mod trails;
 mod transaction;
+mod unique;
 mod upkeep;
 mod writer;
 

@@ -3,7 +3,9 @@
 
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
-use super::{batches, callbacks, consequences, migrate, moves, prune, reads, runs, schedules, session, trails, upkeep};
+use super::{
+    batches, callbacks, consequences, migrate, moves, prune, reads, runs, schedules, session, trails, unique, upkeep,
+};
 
 /// What SQLite says that it would do.
 async fn plan(sql: &str) -> Vec<String> {
@@ -44,6 +46,7 @@ async fn no_statement_that_runs_all_the_time_looks_at_every_job() {
         session::OVERDUE,
         session::TO_CANCEL,
         trails::TRAILS,
+        unique::HOLDER,
         upkeep::COUNT_QUEUED,
         upkeep::DUE,
         upkeep::LOOK,

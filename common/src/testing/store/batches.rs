@@ -43,7 +43,7 @@ pub(super) async fn fill(store: &Shared, filling: &Filling, jobs: Vec<NewJob>) -
 /// Makes a batch of jobs that are queued at once.
 async fn make(store: &Shared, batch: NewBatch, jobs: Vec<NewJob>) -> Vec<Pointer> {
     match fill(store, &filling(Target::New(Box::new(batch))), jobs).await {
-        Filled::Done(dispatches) => dispatches.into_iter().map(|dispatch| dispatch.pointer).collect(),
+        Filled::Done(entered) => entered.dispatches.into_iter().map(|dispatch| dispatch.pointer).collect(),
         other => panic!("expected a new batch, not {other:?}"),
     }
 }
@@ -289,7 +289,7 @@ pub async fn a_batch_that_fails_in_the_middle_leaves_nothing(db: &impl Database)
     assert!(store.jobs(&factory::filter()).await.expect("listed").is_empty());
     let mut pages = Given((0..3).map(|_| Ok(factory::jobs(700))).collect());
     let filled = store.fill_batch(&target(), &mut pages).await.expect("filled");
-    assert!(matches!(filled, Filled::Done(dispatches) if dispatches.len() == 2100));
+    assert!(matches!(filled, Filled::Done(entered) if entered.dispatches.len() == 2100));
 }
 
 pub async fn an_open_batch_grows_until_it_is_sealed(db: &impl Database) {
@@ -308,7 +308,7 @@ pub async fn an_open_batch_grows_until_it_is_sealed(db: &impl Database) {
     assert!(matches!(fill(&store, &filling(Target::Open(BatchId::new())), factory::jobs(1)).await, Filled::Missing));
     let elsewhere = Filling { tenant: "other".into(), ..more() };
     assert!(matches!(fill(&store, &elsewhere, factory::jobs(1)).await, Filled::Missing));
-    for dispatch in second {
+    for dispatch in second.dispatches {
         finish(&store, lazy(session.worker(), dispatch.pointer), &Event::Succeed).await;
     }
     let batch = of(&store, id).await;
@@ -439,7 +439,7 @@ pub async fn a_batch_that_counts_wrong_is_found(db: &impl Database) {
     let id = batch.id;
     let keyed = Filling { idempotency: factory::idempotency("k", 1), ..filling(Target::New(Box::new(batch))) };
     let Filled::Done(queued) = fill(&store, &keyed, factory::jobs(3)).await else { panic!("it is new") };
-    for dispatch in &queued[..2] {
+    for dispatch in &queued.dispatches[..2] {
         finish(&store, lazy(session.worker(), dispatch.pointer), &Event::Succeed).await;
     }
     let clean = audit(db, audited()).await;
@@ -458,7 +458,7 @@ pub async fn a_batch_that_counts_wrong_is_found(db: &impl Database) {
         assert!(problem.contains(part) && problem.contains(&id.to_string()), "{problem}");
         db.tamper(format!("UPDATE {table} SET {back}")).await;
     }
-    finish(&store, lazy(session.worker(), queued[2].pointer), &Event::Succeed).await;
+    finish(&store, lazy(session.worker(), queued.dispatches[2].pointer), &Event::Succeed).await;
     db.tamper(format!("UPDATE {table} SET finished_at = NULL")).await;
     let outcome = audit(db, audited()).await;
     let report = outcome.reports.iter().find(|report| report.check == "batches").expect("it is a check");

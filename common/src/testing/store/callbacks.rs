@@ -160,7 +160,7 @@ pub async fn a_batch_and_its_jobs_are_told_of(db: &impl Database) {
     let id = batch.id;
     let filling = Filling { tenant: TENANT.to_owned(), target: Target::New(Box::new(batch)), idempotency: None };
     let Filled::Done(queued) = fill(&store, &filling, vec![job(), factory::job()]).await else { panic!("filled") };
-    for (n, dispatch) in queued.iter().enumerate() {
+    for (n, dispatch) in queued.dispatches.iter().enumerate() {
         assert_eq!(told(&store).await.len(), n, "of the batch only once it is finished");
         finish(&store, lazy(session.worker(), dispatch.pointer), &Event::Succeed).await;
     }

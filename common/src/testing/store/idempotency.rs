@@ -21,7 +21,8 @@ fn led_to(accepted: &Accepted, own: JobId) -> JobId {
     match accepted {
         Accepted::New { .. } => own,
         Accepted::Repeated(first) => *first,
-        other => panic!("the fingerprint is the same, and it has no parents: {other:?}"),
+        Accepted::Matched(_) | Accepted::Held(_) => panic!("it has no unique key"),
+        Accepted::KeyReused => panic!("the fingerprint is the same"),
     }
 }
 

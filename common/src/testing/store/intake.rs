@@ -28,7 +28,7 @@ pub async fn a_job_reads_back_as_it_was_accepted(db: &impl Database) {
         ..factory::job()
     };
     let accepted = store.accept(std::slice::from_ref(&new)).await.expect("accepted");
-    let [Accepted::New { created_at, run_at, state, dispatch: Some(dispatch) }] = &accepted[..] else {
+    let [Accepted::New { created_at, run_at, state, dispatch: Some(dispatch), replaced: None }] = &accepted[..] else {
         panic!("expected one new job, not {accepted:?}")
     };
     assert_eq!(*state, State::Queued);

@@ -20,8 +20,6 @@ pub mod callbacks;
 #[doc(hidden)]
 pub mod cancelling;
 #[doc(hidden)]
-pub mod chains;
-#[doc(hidden)]
 pub mod claiming;
 #[doc(hidden)]
 pub mod finishing;
@@ -53,6 +51,8 @@ pub mod trails;
 pub mod transactions;
 #[doc(hidden)]
 pub mod turmoil;
+#[doc(hidden)]
+pub mod unique;
 
 use std::sync::Arc;
 
@@ -111,6 +111,20 @@ macro_rules! store_conformance {
                 a_key_twice_in_one_batch_counts_once
                 racing_requests_with_one_key_make_one_job
                 racing_batches_with_the_same_keys_make_one_job_each;
+            unique:
+                a_key_has_one_live_job
+                whatever_ends_a_job_frees_its_key
+                a_job_keeps_its_key_between_its_attempts
+                what_has_not_started_is_replaced
+                several_of_one_key_in_one_call_are_taken_in_their_order
+                an_idempotency_key_goes_before_a_unique_key
+                racing_submitters_of_one_key_leave_one_live_job
+                racing_calls_and_ends_neither_lock_each_other_out_nor_share_a_key
+                a_batch_leaves_out_what_another_job_stands_for
+                a_batch_that_another_stands_for_as_a_whole_is_finished_at_once
+                a_key_that_a_batch_does_not_do_without_refuses_all_of_it
+                a_failed_job_of_a_batch_is_repeated_once_its_key_is_free
+                live_jobs_that_share_a_key_are_found;
             listing:
                 a_list_is_newest_first_and_limited
                 every_filter_narrows_the_list
@@ -158,20 +172,6 @@ macro_rules! store_conformance {
                 a_batch_and_its_jobs_are_told_of
                 a_callback_is_kept_as_long_as_its_job
                 a_callback_that_was_not_fired_is_found;
-            chains:
-                a_job_waits_until_its_parents_have_succeeded
-                what_has_ended_before_counts
-                a_parent_that_fails_cancels_what_follows_it_and_so_on
-                a_job_may_run_whatever_becomes_of_its_parents
-                the_later_of_both_times_counts
-                a_job_that_waits_can_be_cancelled
-                parents_must_be_there_and_of_the_same_tenant
-                jobs_of_a_batch_wait_for_each_other
-                every_way_to_an_end_is_told
-                what_became_of_parents_is_read_within_bounds
-                racing_ends_and_children_leave_nobody_waiting
-                a_row_that_waits_is_pruned_with_its_parents_named
-                a_job_that_nobody_tells_is_found;
             batches:
                 jobs_of_a_batch_read_back_as_they_were_accepted
                 every_way_to_an_end_is_counted
@@ -336,9 +336,9 @@ mod tests {
             ("scheduling", include_str!("scheduling.rs")),
             ("turmoil", include_str!("turmoil.rs")),
             ("auditing_rows", include_str!("auditing_rows.rs")),
+            ("unique", include_str!("unique.rs")),
             ("batches", include_str!("batches.rs")),
             ("callbacks", include_str!("callbacks.rs")),
-            ("chains", include_str!("chains.rs")),
             ("auditing_work", include_str!("auditing_work.rs")),
             ("auditing_fires", include_str!("auditing_fires.rs")),
             ("auditing_past", include_str!("auditing_past.rs")),

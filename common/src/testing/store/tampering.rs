@@ -51,24 +51,6 @@ impl Dialect {
         }
     }
 
-    /// The table of the ends that are still to be told of.
-    #[must_use]
-    pub fn ended_parents(self) -> &'static str {
-        match self {
-            Dialect::Postgres => "offload.ended_parents",
-            Dialect::Sqlite => "offload_ended_parents",
-        }
-    }
-
-    /// The table of the parents of jobs.
-    #[must_use]
-    pub fn job_parents(self) -> &'static str {
-        match self {
-            Dialect::Postgres => "offload.job_parents",
-            Dialect::Sqlite => "offload_job_parents",
-        }
-    }
-
     /// A job's id.
     #[must_use]
     pub fn id(self, job: JobId) -> String {
@@ -102,6 +84,14 @@ impl Dialect {
                  $$"
             }
             Dialect::Sqlite => "SELECT 1",
+        }
+    }
+
+    /// Takes away what keeps live jobs from having one unique key.
+    pub(super) fn lift_unique_keys(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "SELECT 1",
+            Dialect::Sqlite => "DROP INDEX offload_jobs_unique",
         }
     }
 

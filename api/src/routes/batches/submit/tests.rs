@@ -141,6 +141,7 @@ async fn what_is_said_of_all_jobs_is_checked_once() {
         (json!({"defaults": {"kind": factory::KIND, "payload": {"value": "x"}}}), "/defaults/payload/value"),
         (json!({"defaults": 1}), "/defaults"),
         (json!({"follow_up": {"kind": factory::KIND}}), "/follow_up/payload"),
+        (json!({"follow_up": job(json!({"unique_key": "k"}))}), "/follow_up/unique_key"),
         (json!({"metadata": []}), "/metadata"),
         (json!({"metadata": {"a": "\u{0}"}}), "/metadata"),
         (json!({"sealed": 1}), "/sealed"),
