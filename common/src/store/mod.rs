@@ -138,9 +138,6 @@ pub trait Store: Batches + Schedules + 'static {
     /// Lists jobs, newest id first.
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<Job>>;
 
-    /// Which of these jobs are final (or gone): for callers that wait for many.
-    async fn finished(&self, ids: &[JobId]) -> Result<Vec<JobId>>;
-
     /// Cancels a job that has not started, or notes the wish on one that runs. `None` if there is no such job.
     async fn cancel(&self, tenant: &str, id: JobId) -> Result<Option<Cancelled>>;
 

@@ -192,7 +192,6 @@ async fn without_a_schema_every_method_says_what_to_run() {
         ("depths", store.depths(1).await.map(drop)),
         ("job", store.job("t", id).await.map(drop)),
         ("jobs", store.jobs(&filter).await.map(drop)),
-        ("finished", store.finished(&[id]).await.map(drop)),
         ("cancel", store.cancel("t", id).await.map(drop)),
         ("logs", store.logs(id, None, 1).await.map(drop)),
         ("add_file", store.add_file(&factory::file()).await),

@@ -117,13 +117,6 @@ impl Store for PostgresStore {
         reads::list(&mut *self.patient().await?, filter).await
     }
 
-    async fn finished(&self, ids: &[JobId]) -> Result<Vec<JobId>> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        reads::finished(&mut *self.patient().await?, ids).await
-    }
-
     async fn cancel(&self, tenant: &str, id: JobId) -> Result<Option<Cancelled>> {
         reads::cancel(&mut *self.patient().await?, tenant, id).await
     }
@@ -237,7 +230,7 @@ mod tests {
     use crate::testing::database::TestDatabase;
 
     /// Every statement that does not depend on what is asked for.
-    const STATEMENTS: [&str; 92] = [
+    const STATEMENTS: [&str; 91] = [
         audit::BATCHES,
         audit::DUE,
         audit::KEYS,
@@ -300,7 +293,6 @@ mod tests {
         prune::NOW,
         reads::CANCEL,
         reads::CANCEL_LINKED,
-        reads::FINISHED,
         reads::JOB,
         reads::STATE,
         reap::ORPHANS,

@@ -9,7 +9,6 @@ use super::connection::{Line, State as LineState};
 use super::consequences;
 use super::partitions::first_id;
 use super::rows::{get, job, job_columns};
-use super::runs::bounds;
 use crate::job::{Job, JobId, State};
 use crate::store::row::parse;
 use crate::store::{Cancelled, JobFilter, Result};
@@ -18,11 +17,6 @@ pub(super) const JOB: &str =
     concat!("-- offload: job\nSELECT ", job_columns!(), " FROM offload.jobs j WHERE j.id = $1 AND j.tenant = $2");
 
 const JOBS: &str = concat!("-- offload: jobs\nSELECT ", job_columns!(), " FROM offload.jobs j WHERE j.tenant = ");
-
-pub(super) const FINISHED: &str = "-- offload: which are final or gone
-SELECT s.id FROM unnest($1::uuid[]) AS s (id)
-LEFT JOIN offload.jobs j ON j.id = s.id AND j.id BETWEEN $2 AND $3
-WHERE j.id IS NULL OR j.state IN ('succeeded', 'failed', 'cancelled')";
 
 /// The row is locked while it is judged, so the epoch that it names is the one that it has.
 macro_rules! cancelling {
@@ -118,14 +112,6 @@ fn visible(state: State) -> &'static str {
         State::Failed => " AND j.state = 'failed'",
         State::Cancelled => " AND j.state = 'cancelled'",
     }
-}
-
-/// Which are final or gone; see [`crate::store::Store::finished`].
-pub(super) async fn finished(line: &mut Line, ids: &[JobId]) -> Result<Vec<JobId>> {
-    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    let (least, greatest) = bounds(&ids);
-    let rows = line.rows(sqlx::query(FINISHED).bind(ids).bind(least).bind(greatest)).await?;
-    rows.iter().map(|row| Ok(JobId(get(row, "id")?))).collect()
 }
 
 /// Cancels; see [`crate::store::Store::cancel`].

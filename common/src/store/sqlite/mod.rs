@@ -108,10 +108,6 @@ impl Store for SqliteStore {
         Ok(reads::list(&self.readers, filter).await?)
     }
 
-    async fn finished(&self, ids: &[JobId]) -> Result<Vec<JobId>> {
-        Ok(reads::finished(&self.readers, ids).await?)
-    }
-
     async fn cancel(&self, tenant: &str, id: JobId) -> Result<Option<Cancelled>> {
         Ok(intake::cancel(&self.writer, tenant, id).await?)
     }

@@ -36,7 +36,6 @@ async fn no_statement_that_runs_all_the_time_looks_at_every_job() {
         reads::JOB,
         reads::NEXT_DUE,
         reads::RUNNING,
-        reads::UNFINISHED,
         runs::CLAIM,
         runs::DECLINE,
         runs::HOLDS,

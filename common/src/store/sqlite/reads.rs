@@ -1,12 +1,12 @@
 //! What is read beside the writer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqlitePool};
 
 use super::error::Result;
-use super::rows::{candidate, candidate_columns, file, hex_list, job, job_columns, job_id, lane, micros, time};
+use super::rows::{candidate, candidate_columns, file, hex_list, job, job_columns, lane, micros, time};
 use crate::clock;
 use crate::job::{Epoch, FileId, Job, JobId, LogLine, State, WorkerId};
 use crate::kind::KindSpec;
@@ -32,10 +32,6 @@ SELECT ",
     candidate_columns!(),
     " FROM offload_jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1))"
 );
-
-pub(super) const UNFINISHED: &str = "-- which jobs are not final
-SELECT id FROM offload_jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1))
-    AND state IN ('scheduled', 'queued', 'running')";
 
 /// `CROSS JOIN` keeps the order: each stream's head, and not every row that is due later.
 pub(super) const DEPTHS: &str = "-- how full the lanes are
@@ -119,13 +115,6 @@ fn listing(filter: &JobFilter, now: i64) -> QueryBuilder<Sqlite> {
     }
     sql.push(" ORDER BY id DESC LIMIT ").push_bind(filter.limit);
     sql
-}
-
-/// See [`crate::store::Store::finished`].
-pub(super) async fn finished(readers: &SqlitePool, ids: &[JobId]) -> Result<Vec<JobId>> {
-    let rows = sqlx::query(UNFINISHED).bind(hex_list(ids.iter().map(|id| id.0))).fetch_all(readers).await?;
-    let unfinished = rows.iter().map(job_id).collect::<Result<HashSet<_>>>()?;
-    Ok(ids.iter().filter(|id| !unfinished.contains(id)).copied().collect())
 }
 
 /// See [`crate::store::Store::fetch`].

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Database;
 use super::batches::fill;
+use super::scheduling::{due, fire};
 use super::steps::{
     KEEP_NOTHING, Shared, accept, audit, claim, claim_and_leave, failing, finish, finish_as, finish_of, found_by, join,
     lazy, plan, promoted, queue, read, reap, together,
@@ -89,6 +90,25 @@ pub async fn every_way_to_an_end_is_told_of_once(db: &impl Database) {
     }
     assert_eq!(store.callback("another", ended[0].0.id.0).await.expect("read"), None);
     assert_eq!(found_by(&audit(db, plan()).await, "callbacks"), []);
+}
+
+pub async fn the_job_of_a_fire_is_told_of(db: &impl Database) {
+    let store = db.store();
+    let session = join(&store).await;
+    let mut definition = factory::definition();
+    definition.job.callback = callback(&End::OF_JOBS);
+    definition.job.kind = factory::KIND.to_owned();
+    let made = due(db, "told", 0, definition).await;
+    let job = fire(&store).await.submitted[0];
+    let lease = claim(&store, session.worker(), promoted(&store, job).await).await;
+    finish(&store, lease, &Event::Succeed).await;
+    let run = store.run_schedule(TENANT, made.id, None, None).await.expect("asked").expect("it is there").0;
+    store.cancel(TENANT, run).await.expect("cancelled");
+    let told = told(&store).await;
+    let said: Vec<_> = told.iter().map(|job| (said(job).0, said(job).1["type"].clone())).collect();
+    assert_eq!(said, [(run, "job.cancelled".into()), (job, "job.succeeded".into())]);
+    let outcome = audit(db, plan()).await;
+    assert!(outcome.is_clean(), "{:#?}", outcome.reports);
 }
 
 pub async fn only_ends_that_are_asked_for_are_told_of(db: &impl Database) {

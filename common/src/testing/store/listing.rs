@@ -103,19 +103,6 @@ pub async fn pages_neither_skip_nor_repeat_while_jobs_arrive(db: &impl Database)
     assert_eq!(seen, jobs.iter().rev().map(|job| job.id).collect::<Vec<_>>());
 }
 
-pub async fn what_is_final_or_gone_counts_as_finished(db: &impl Database) {
-    let store = db.store();
-    let session = join(&store).await;
-    let live = queue(&store, factory::job()).await.id;
-    let later = accept(&store, NewJob { delay: Some(Duration::from_secs(60)), ..factory::job() }).await;
-    let still_running = running(&store, session.worker(), factory::job()).await.job;
-    let done = running(&store, session.worker(), factory::job()).await;
-    finish(&store, done, &Event::Succeed).await;
-    let gone = JobId::new();
-    let finished = store.finished(&[live, done.job, later, gone, still_running]).await.expect("asked");
-    assert_eq!(finished.into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([done.job, gone]));
-}
-
 pub async fn depths_count_each_lane_up_to_a_limit(db: &impl Database) {
     let store = db.store();
     let urgent = Lane { queue: "default".to_owned(), priority: Priority::High };

@@ -130,7 +130,6 @@ macro_rules! store_conformance {
                 every_filter_narrows_the_list
                 the_state_filter_goes_by_the_visible_state
                 pages_neither_skip_nor_repeat_while_jobs_arrive
-                what_is_final_or_gone_counts_as_finished
                 depths_count_each_lane_up_to_a_limit;
             claiming:
                 a_claim_grants_a_lease
@@ -166,6 +165,7 @@ macro_rules! store_conformance {
                 a_cancel_races_a_success;
             callbacks:
                 every_way_to_an_end_is_told_of_once
+                the_job_of_a_fire_is_told_of
                 only_ends_that_are_asked_for_are_told_of
                 racing_ends_are_told_of_once
                 a_repeated_request_keeps_the_first_callback
@@ -256,6 +256,7 @@ macro_rules! store_conformance {
             scheduling:
                 a_schedule_reads_back_as_it_was_made
                 a_change_names_the_version_that_it_saw
+                racing_renames_give_a_name_to_one
                 a_fire_submits_its_job_once
                 a_fire_that_comes_again_is_not_repeated
                 racing_firers_fire_each_fire_once

@@ -125,6 +125,27 @@ pub async fn a_change_names_the_version_that_it_saw(db: &impl Database) {
     assert!(store.schedule(TENANT, made.id).await.expect("read").is_none());
 }
 
+/// Whoever is late is told so, also where the name was still free when it was looked up.
+pub async fn racing_renames_give_a_name_to_one(db: &impl Database) {
+    let (here, there) = (db.store(), db.another().await);
+    let mut made = Vec::new();
+    for n in 0..8 {
+        made.push(make(&here, &format!("{n}"), factory::definition()).await.id);
+    }
+    for round in 0..10 {
+        let rename = |n: usize| {
+            let (store, id) = (if n.is_multiple_of(2) { here.clone() } else { there.clone() }, made[n]);
+            let change = Change::Define(format!("round {round}"), Box::new(factory::definition()));
+            async move { store.change_schedule(TENANT, id, None, &change).await.expect("answered") }
+        };
+        let answers = together((0..made.len()).map(rename)).await;
+        let winner = answers.iter().position(|answer| matches!(answer, Changed::Done(_))).expect("one has it");
+        for (n, answer) in answers.iter().enumerate().filter(|(n, _)| *n != winner) {
+            assert!(matches!(answer, Changed::NameTaken(id) if *id == made[winner]), "{n}: {answer:?}");
+        }
+    }
+}
+
 pub async fn a_fire_submits_its_job_once(db: &impl Database) {
     let store = db.store();
     let mut definition = factory::definition();

@@ -89,6 +89,12 @@ pub(super) async fn read(store: &Shared, id: JobId) -> Job {
     store.job(TENANT, id).await.expect("read").expect("the row is there")
 }
 
+/// Whether all of these jobs have come to their ends.
+pub(super) async fn all_final(store: &Shared, ids: &[JobId]) -> bool {
+    let rows = store.fetch(ids).await.expect("read");
+    rows.iter().flatten().all(|candidate| candidate.state.is_final())
+}
+
 /// What the decision looks at.
 pub(super) fn snapshot(job: &Job) -> Snapshot {
     Snapshot {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Database;
 use super::steps::{
-    Shared, claim_of, failing, finish_as, join, promoted_page, queue_all, read, reap, steal_all, together,
+    Shared, all_final, claim_of, failing, finish_as, join, promoted_page, queue_all, read, reap, steal_all, together,
 };
 use crate::job::transition::{Decision, Event, Retry, decide};
 use crate::job::{Epoch, JobId, Lease, State};
@@ -28,7 +28,7 @@ pub(super) async fn misbehave(store: Shared, jobs: Vec<JobId>) -> Deeds {
     let mut deeds = Vec::new();
     for _ in 0..ROUNDS {
         let worker = session.worker();
-        if store.finished(&jobs).await.expect("asked").len() == jobs.len() {
+        if all_final(&store, &jobs).await {
             return deeds;
         }
         let stolen = store.steal(&Steal { limit: 4, ..steal_all(worker) }).await.expect("stolen");

@@ -276,10 +276,6 @@ impl Store for Faulty {
         self.store.jobs(filter).await
     }
 
-    async fn finished(&self, ids: &[JobId]) -> Result<Vec<JobId>> {
-        self.store.finished(ids).await
-    }
-
     async fn cancel(&self, tenant: &str, id: JobId) -> Result<Option<Cancelled>> {
         self.store.cancel(tenant, id).await
     }

@@ -56,7 +56,7 @@ pub(super) async fn add(line: &mut Line, new: &NewSchedule) -> Result<Changed> {
     if line.execute(statement).await? == 1 {
         return Ok(Changed::Done(Box::new(made)));
     }
-    match named(line, &made).await? {
+    match named(line, &made.tenant, &made.name).await? {
         Some(taken) => Ok(Changed::NameTaken(taken)),
         None => Err(Error::Unavailable("a schedule with that name has just been removed; try again".into())),
     }
@@ -85,7 +85,7 @@ pub(super) async fn change(
 
 async fn apply(line: &mut Line, before: &Schedule, change: &Change) -> Result<Changed> {
     let after = before.changed(change, now(line).await?).map_err(|error| Error::Rejected(error.to_string()))?;
-    if let Some(taken) = named(line, &after).await?.filter(|taken| *taken != after.id) {
+    if let Some(taken) = named(line, &after.tenant, &after.name).await?.filter(|taken| *taken != after.id) {
         return Ok(Changed::NameTaken(taken));
     }
     let statement = sqlx::query(UPDATE)
@@ -171,8 +171,9 @@ async fn hold(line: &mut Line, tenant: &str, id: ScheduleId) -> Result<Option<Sc
     row.as_ref().map(schedule).transpose()
 }
 
-async fn named(line: &mut Line, schedule: &Schedule) -> Result<Option<ScheduleId>> {
-    let row = line.row(sqlx::query(BY_NAME).bind(&schedule.tenant).bind(&schedule.name)).await?;
+/// The schedule that has a name.
+pub(super) async fn named(line: &mut Line, tenant: &str, name: &str) -> Result<Option<ScheduleId>> {
+    let row = line.row(sqlx::query(BY_NAME).bind(tenant).bind(name)).await?;
     row.map(|row| Ok(ScheduleId(get(&row, "id")?))).transpose()
 }
 

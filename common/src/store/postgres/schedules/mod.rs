@@ -14,8 +14,8 @@ use super::PostgresStore;
 use crate::job::{JobId, ScheduleId};
 use crate::schedule::{Change, Schedule};
 use crate::store::{
-    Accepted, Changed, FireRecord, Fired, IdempotencyKey, NewSchedule, NextFire, Removed, Result, ScheduleFilter,
-    Schedules,
+    Accepted, Changed, Error, FireRecord, Fired, IdempotencyKey, NewSchedule, NextFire, Removed, Result,
+    ScheduleFilter, Schedules,
 };
 
 /// Every statement of this module, for the test that prepares them all.
@@ -65,7 +65,13 @@ impl Schedules for PostgresStore {
         expected: Option<i64>,
         change: &Change,
     ) -> Result<Changed> {
-        changing::change(&mut *self.patient().await?, tenant, id, expected, change).await
+        let changed = changing::change(&mut *self.patient().await?, tenant, id, expected, change).await;
+        let (Err(Error::Rejected(_)), Change::Define(name, _)) = (&changed, change) else { return changed };
+        // Somebody may have taken the name after it was found to be free.
+        match changing::named(&mut *self.patient().await?, tenant, name).await? {
+            Some(other) if other != id => Ok(Changed::NameTaken(other)),
+            _ => changed,
+        }
     }
 
     async fn remove_schedule(&self, tenant: &str, id: ScheduleId, expected: Option<i64>) -> Result<Removed> {
