@@ -26,7 +26,7 @@ impl Waiting {
     /// wish, as RFC 7240 asks; a parameter that makes none is an error.
     pub(crate) fn read(headers: &HeaderMap, query: &mut Query, max_seconds: u64) -> Self {
         let asked = query.parse("wait", |text| {
-            text.parse::<u64>().map_err(|_| "must be a whole number of seconds, 0 or more".to_owned())
+            seconds(text).ok_or_else(|| "must be a whole number of seconds, 0 or more".to_owned())
         });
         let preferences = preferences(headers);
         let preferred = |name: &str| preferences.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
@@ -34,7 +34,7 @@ impl Waiting {
         if let Some(seconds) = asked {
             return Self { at_most: cut(seconds), applied: None };
         }
-        match preferred("wait").and_then(|value| value.parse().ok()) {
+        match preferred("wait").and_then(seconds) {
             Some(seconds) => {
                 let at_most = cut(seconds);
                 Self { at_most, applied: Some(format!("wait={}", at_most.as_secs())) }
@@ -52,6 +52,12 @@ impl Waiting {
             headers.insert(PREFERENCE_APPLIED, value);
         }
     }
+}
+
+/// A whole number of seconds; one that is too long to count is as long as can be.
+fn seconds(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 /// Names, in lower case, with their values; parameters are left out.
@@ -107,5 +113,6 @@ mod tests {
         assert_eq!(read(&["foo=\"a, wait=9\""], "/"), (0, None));
         assert_eq!(read(&["wait=soon"], "/"), (0, None));
         assert_eq!(read(&["wait=10"], "/?wait=7"), (7, None));
+        assert_eq!(read(&[], "/?wait=434548137521931812864"), (60, None));
     }
 }

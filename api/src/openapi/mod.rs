@@ -60,10 +60,11 @@ pub(crate) fn batch_schema(new: bool, submission: &Value) -> Value {
         "description": "What stands for fields that a job does not give; `kind` and `payload` may be among them." });
     let mut schema = json!({
         "type": "object",
+        "required": ["jobs"],
         "properties": { "defaults": defaults, "jobs": { "type": "array", "items": {
             "anyOf": [submission, { "type": "object", "description": "With what `defaults` leaves open." }] } } },
     });
-    let (properties, required) = (&mut schema["properties"], if new { json!([]) } else { json!(["jobs"]) });
+    let properties = &mut schema["properties"];
     if new {
         properties["follow_up"] = json!({ "anyOf": [submission, { "type": "null" }],
             "description": "A job that is accepted, once, when all jobs of the batch are final for the first time." });
@@ -73,7 +74,6 @@ pub(crate) fn batch_schema(new: bool, submission: &Value) -> Value {
         properties["sealed"] = json!({ "type": ["boolean", "null"], "default": true,
             "description": "Whether these are all of its jobs. Else more can be added until it is sealed." });
     }
-    schema["required"] = required;
     schema
 }
 

@@ -5,8 +5,9 @@ use std::io;
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use futures_util::{StreamExt, TryStreamExt};
-use multer::Multipart;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use multer::{Field, Multipart};
 use offload_common::files::{ByteStream, Error};
 
 use super::upload;
@@ -26,8 +27,9 @@ pub(super) fn boundary(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     parsed.map(Some)
 }
 
-/// The first file of the form, with its media type. Fields before it are passed over; what follows it is not read.
-pub(super) async fn first_file(content: Body, boundary: String) -> Result<(String, ByteStream), Problem> {
+/// The file of the form, with its media type. Fields beside it are passed over; a second file breaks the first off, so that
+/// none is lost without a word.
+pub(super) async fn only_file(content: Body, boundary: String) -> Result<(String, ByteStream), Problem> {
     let malformed = |error| match interrupted(error) {
         late if late.kind() == io::ErrorKind::TimedOut => Problem::from(Error::Interrupted(late)),
         error => Problem::new(ProblemType::MalformedRequest, format_args!("the form is malformed: {error}")),
@@ -39,9 +41,30 @@ pub(super) async fn first_file(content: Body, boundary: String) -> Result<(Strin
         }
         let content_type = field.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
         let content_type = upload::checked_type(content_type.unwrap_or(upload::DEFAULT_TYPE))?;
-        return Ok((content_type, field.map_err(interrupted).boxed()));
+        let content = stream::try_unfold((form, Some(field)), |(form, field)| next_piece(form, field));
+        return Ok((content_type, content.boxed()));
     }
     Err(Problem::validation(vec![FieldError::at("", "the form has no file: no part of it has a file name")]))
+}
+
+/// The next piece of the file, and then of what the form has behind it: nothing.
+async fn next_piece(
+    mut form: Multipart<'static>,
+    mut field: Option<Field<'static>>,
+) -> io::Result<Option<(Bytes, (Multipart<'static>, Option<Field<'static>>))>> {
+    if let Some(file) = &mut field {
+        if let Some(piece) = file.chunk().await.map_err(interrupted)? {
+            return Ok(Some((piece, (form, field))));
+        }
+        // The form goes on only once nobody holds the field.
+        drop(field);
+    }
+    while let Some(other) = form.next_field().await.map_err(interrupted)? {
+        if other.file_name().is_some() {
+            return Err(io::Error::other("it has a second file; send each in a request of its own"));
+        }
+    }
+    Ok(None)
 }
 
 /// What went wrong with the form's own stream, or with the form.

@@ -46,7 +46,7 @@ pub(in crate::routes) fn endpoint() -> Endpoint {
 fn describe(schemas: &mut Schemas) -> Operation {
     let form = json!({
         "type": "object",
-        "properties": { "file": { "type": "string", "format": "binary", "description": "The first part that has a file name counts." } },
+        "properties": { "file": { "type": "string", "format": "binary", "description": "The one part that has a file name." } },
     });
     Operation::new("uploadFile", "files", "Upload a file")
         .description(
@@ -74,7 +74,7 @@ async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, content: Body) 
         return Err(Problem::too_large(limit));
     }
     let (content_type, content) = match boundary {
-        Some(boundary) => multipart::first_file(content, boundary).await?,
+        Some(boundary) => multipart::only_file(content, boundary).await?,
         None => (content_type(&headers)?, body::pieces(content, body::IDLE).boxed()),
     };
     // A task of its own: a client that goes away must not stop the storage between the content and its record. It sees
@@ -154,11 +154,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_file_of_a_form_is_stored() {
+    async fn the_file_of_a_form_is_stored() {
         let app = TestApp::start().await;
         let form = "--b\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nnot a file\r\n\
                     --b\r\nContent-Disposition: form-data; name=\"upload\"; filename=\"a.txt\"\r\n\
-                    Content-Type: text/plain\r\n\r\nhello\r\n--b--\r\n";
+                    Content-Type: text/plain\r\n\r\nhello\r\n\
+                    --b\r\nContent-Disposition: form-data; name=\"more\"\r\n\r\nnot a file\r\n--b--\r\n";
         let answer = upload(&app, Some("multipart/form-data; boundary=b"), form).await;
         assert_eq!(answer.status, 201, "{}", answer.text());
         assert_eq!((&answer.json()["sha256"], &answer.json()["content_type"]), (&json!(HELLO), &json!("text/plain")));
@@ -170,6 +171,9 @@ mod tests {
         let no_file = "--b\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nx\r\n--b--\r\n";
         let cut = "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\nhel";
         let bad_type = "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\nContent-Type: x\r\n\r\nx\r\n--b--\r\n";
+        let two = "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\nhello\r\n\
+                   --b\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nnot a file\r\n\
+                   --b\r\nContent-Disposition: form-data; name=\"g\"; filename=\"g\"\r\n\r\nlost\r\n--b--\r\n";
         for (content_type, body, expected) in [
             ("multipart/form-data", no_file, ProblemType::UnsupportedMediaType),
             ("multipart/form-data; boundary=b", no_file, ProblemType::Validation),
@@ -177,6 +181,7 @@ mod tests {
             ("multipart/form-data; boundary=b", "", ProblemType::MalformedRequest),
             ("multipart/form-data; boundary=b", "nonsense", ProblemType::MalformedRequest),
             ("multipart/form-data; boundary=b", bad_type, ProblemType::UnsupportedMediaType),
+            ("multipart/form-data; boundary=b", two, ProblemType::MalformedRequest),
             ("nonsense", "hello", ProblemType::UnsupportedMediaType),
             ("text/", "hello", ProblemType::UnsupportedMediaType),
         ] {

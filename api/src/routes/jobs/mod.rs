@@ -102,16 +102,17 @@ async fn accept(
 
 /// The answers of [`accept`], for the description.
 fn accepts(operation: Operation, schemas: &mut Schemas) -> Operation {
-    let accepted = Answer::json(202, "The job is committed, and will run.", schemas.of::<JobView<'_>>())
-        .header("Location", "The job.")
-        .header("Retry-After", "Seconds after which looking again is worth it.")
-        .header("Idempotency-Replayed", "`true` if the Idempotency-Key named this job before.")
-        .header("Unique-Key-Matched", "`true` if this is the live job that had the `unique_key` already.")
-        .header("Unique-Key-Replaced", "The id of the job that was cancelled for this one.")
-        .header("Preference-Applied", "Which preferences were honoured.");
-    let finished = Answer::json(200, "The job came to an end while the client waited.", schemas.of::<JobView<'_>>())
-        .header("Location", "The job.")
-        .header("Preference-Applied", "Which preferences were honoured.");
+    let mut answer = |status, description| {
+        Answer::json(status, description, schemas.of::<JobView<'_>>())
+            .header("Location", "The job.")
+            .header("Idempotency-Replayed", "`true` if the Idempotency-Key named this job before.")
+            .header("Unique-Key-Matched", "`true` if this is the live job that had the `unique_key` already.")
+            .header("Unique-Key-Replaced", "The id of the job that was cancelled for this one.")
+            .header("Preference-Applied", "Which preferences were honoured.")
+    };
+    let accepted = answer(202, "The job is committed, and will run.")
+        .header("Retry-After", "Seconds after which looking again is worth it.");
+    let finished = answer(200, "The job came to an end while the client waited.");
     operation
         .may_wait()
         .idempotent()
