@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
+use offload_api::Api;
 use offload_common::config::Config;
 use tokio::task::JoinHandle;
 
@@ -30,7 +31,7 @@ impl Embedded {
         let address = listener.local_addr()?;
         let parts = Parts::embedded(config, own).await?;
         parts.store.migrate().await.context("the embedded database cannot be brought up to date")?;
-        let api = tokio::spawn(listen::serve(parts.api(config), listener, stop.clone()));
+        let api = tokio::spawn(listen::serve(Api { demo: true, ..parts.api(config) }, listener, stop.clone()));
         let worker = tokio::spawn(parts.worker(config).run(stop.signals()));
         Ok(Self { address, api, worker, stop: stop.clone(), parts })
     }

@@ -92,6 +92,7 @@ impl Parts {
             jobs: config.jobs.clone(),
             callbacks: config.callbacks.clone(),
             files_config: config.files.clone(),
+            demo: false,
         }
     }
 

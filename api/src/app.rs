@@ -43,6 +43,8 @@ pub(crate) struct App {
     /// Whether callbacks may do without a secret of their own.
     pub(crate) signs: bool,
     pub(crate) files_config: FilesConfig,
+    /// Whether `/demo/` is there.
+    pub(crate) demo: bool,
     pub(crate) stop: CancellationToken,
     /// Open WebSockets: they are no connections of the HTTP server any more, but are to be closed before it ends.
     pub(crate) sockets: TaskTracker,
@@ -51,8 +53,19 @@ pub(crate) struct App {
 impl App {
     /// Starts the tasks that requests rely on; they end with `stop`, or when the last request is answered.
     pub(crate) fn start(api: Api, stop: CancellationToken) -> Arc<Self> {
-        let Api { store, broker, publisher, files, specs, mut queues, config: server, jobs, callbacks, files_config } =
-            api;
+        let Api {
+            store,
+            broker,
+            publisher,
+            files,
+            specs,
+            mut queues,
+            config: server,
+            jobs,
+            callbacks,
+            files_config,
+            demo,
+        } = api;
         let patience = Duration::from_secs_f64(server.request_timeout_seconds);
         queues.sort();
         Arc::new(Self {
@@ -71,6 +84,7 @@ impl App {
             jobs,
             signs: callbacks.signs(),
             files_config,
+            demo,
             stop,
             sockets: TaskTracker::new(),
         })

@@ -51,6 +51,8 @@ pub struct Api {
     pub callbacks: CallbacksConfig,
     /// Limits of files.
     pub files_config: FilesConfig,
+    /// Whether the page of `examples/web` is served, at `/demo/`.
+    pub demo: bool,
 }
 
 impl Api {

@@ -38,6 +38,7 @@ Offload listens on {url}
 
   data         {}
   documents    {url}/docs
+  web demo     {url}/demo/
   first job    curl -s '{url}/v1/jobs' -H 'content-type: application/json' -H 'prefer: wait=10' \\
                  -d '{{\"kind\": \"echo\", \"payload\": {{\"value\": \"hello\"}}}}'
   or           offload submit echo '{{\"value\": \"hello\"}}' --wait --server {url}

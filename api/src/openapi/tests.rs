@@ -35,6 +35,9 @@ fn every_endpoint_every_problem_and_every_kind_is_in_it() {
     for endpoint in routes::endpoints() {
         let described = &document["paths"][endpoint.path][endpoint.method.as_str().to_ascii_lowercase()];
         assert_eq!(described.is_object(), endpoint.describe.is_some(), "{} {}", endpoint.method, endpoint.path);
+        if endpoint.describe.is_none() {
+            continue;
+        }
         for parameter in endpoint.path.split('/').filter_map(|part| part.strip_prefix('{')) {
             let name = parameter.trim_end_matches('}');
             let parameters = described["parameters"].as_array().expect("parameters");

@@ -128,6 +128,8 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         pages::docs::script(),
         pages::docs::style(),
         pages::landing::endpoint(),
+        pages::demo::endpoint(),
+        pages::demo::parts(),
     ]
 }
 
@@ -200,7 +202,7 @@ mod tests {
         let app = TestApp::start().await;
         let id = JobId::new().to_string();
         for endpoint in endpoints() {
-            let path = endpoint.path.replace("{id}", &id).replace("{name}", "validation");
+            let path = endpoint.path.replace("{id}", &id).replace("{name}", "validation").replace("{*file}", "demo.js");
             let answer = app.send(request(endpoint.method.clone(), &path, &[], Body::empty())).await;
             assert_ne!(answer.status, 405, "{} {path}", endpoint.method);
             assert!(answer.status < 500, "{} {path}", endpoint.method);

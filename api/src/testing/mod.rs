@@ -60,6 +60,7 @@ pub(crate) struct Settings {
     pub(crate) jobs: JobsConfig,
     pub(crate) files: FilesConfig,
     pub(crate) migrated: bool,
+    pub(crate) demo: bool,
 }
 
 impl TestApp {
@@ -69,7 +70,7 @@ impl TestApp {
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
         let Config { server, jobs, files, .. } = Config::defaults();
-        let mut settings = Settings { server, jobs, files, migrated: true };
+        let mut settings = Settings { server, jobs, files, migrated: true, demo: false };
         change(&mut settings);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Arc::new(SqliteStore::open(&folder.path().join("offload.db")).await.expect("opened"));
@@ -83,7 +84,7 @@ impl TestApp {
 
     /// The intake of another process on the same store.
     pub(crate) async fn another(&self) -> Api {
-        let Settings { server, jobs, files, .. } = self.settings.clone();
+        let Settings { server, jobs, files, demo, .. } = self.settings.clone();
         let blobs = LocalFiles::open(self.folder.path().join("files")).await.expect("opened");
         Api {
             store: self.store.clone(),
@@ -96,6 +97,7 @@ impl TestApp {
             jobs,
             callbacks: CallbacksConfig::default(),
             files_config: files,
+            demo,
         }
     }
 

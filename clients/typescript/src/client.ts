@@ -45,6 +45,14 @@ export class Failure extends Error {
   }
 }
 
+interface Init extends Waiting {
+  headers?: Record<string, string>;
+  body?: BodyInit;
+}
+
+/** One try of a request. */
+type Send = (url: string, headers: Record<string, string>) => Promise<Response>;
+
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 
 /** The longest that one request waits, in seconds. */
@@ -134,11 +142,12 @@ export class OffloadClient {
     const blob = content instanceof Blob ? content : new Blob([content]);
     const type = options.contentType ?? (blob.type || "application/octet-stream");
     const report = options.onProgress;
+    const init = { headers: { "content-type": type }, body: blob, signal: options.signal };
     if (report && typeof XMLHttpRequest !== "undefined") {
-      return sendWithProgress(`${this.#base}/v1/files`, { ...this.#headers, "content-type": type }, blob, report, options.signal);
+      const send = (url: string, headers: Record<string, string>) => sendWithProgress(url, headers, blob, report, options.signal);
+      return (await this.#repeat("/v1/files", init, send)).json();
     }
-    const headers = { "content-type": type };
-    const response = await this.request("POST", "/v1/files", { headers, body: blob, signal: options.signal });
+    const response = await this.request("POST", "/v1/files", init);
     report?.(blob.size, blob.size);
     return response.json();
   }
@@ -154,21 +163,23 @@ export class OffloadClient {
   }
 
   /** Makes a request. Where no answer comes, or one that says to come again (429, 503), it is repeated after a growing pause. */
-  async request(
-    method: string,
-    path: string,
-    init: { headers?: Record<string, string>; body?: BodyInit; signal?: AbortSignal | undefined } = {},
-  ): Promise<Response> {
+  request(method: string, path: string, init: Init = {}): Promise<Response> {
+    return this.#repeat(path, init, (url, headers) =>
+      this.#fetch(url, {
+        method,
+        headers,
+        ...(init.body === undefined ? {} : { body: init.body }),
+        ...(init.signal ? { signal: init.signal } : {}),
+      }),
+    );
+  }
+
+  async #repeat(path: string, init: Init, send: Send): Promise<Response> {
     for (let failures = 0; ; failures += 1) {
       let asked: string | null = null;
       const last = failures + 1 >= this.#attempts;
       try {
-        const response = await this.#fetch(this.#base + path, {
-          method,
-          headers: { ...this.#headers, ...init.headers },
-          ...(init.body === undefined ? {} : { body: init.body }),
-          ...(init.signal ? { signal: init.signal } : {}),
-        });
+        const response = await send(this.#base + path, { ...this.#headers, ...init.headers });
         if (response.ok) return response;
         if (last || (response.status !== 429 && response.status !== 503)) throw await OffloadError.read(response);
         asked = response.headers.get("retry-after");
@@ -206,21 +217,23 @@ function sendWithProgress(
   blob: Blob,
   report: (sent: number, total: number) => void,
   signal?: AbortSignal,
-): Promise<File> {
+): Promise<Response> {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", url);
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => report(event.loaded, event.lengthComputable ? event.total : blob.size);
+    const stop = (): void => request.abort();
+    request.onloadend = () => signal?.removeEventListener("abort", stop);
     request.onerror = () => reject(new TypeError("the upload did not arrive"));
     request.onabort = () => reject(signal?.reason);
     request.onload = () => {
-      const response = new Response(request.responseText, { status: request.status, statusText: request.statusText });
-      if (response.ok) response.json().then(resolve, reject);
-      else OffloadError.read(response).then(reject, reject);
+      const after = request.getResponseHeader("retry-after");
+      const { status, statusText } = request;
+      resolve(new Response(request.responseText, { status, statusText, headers: after ? { "retry-after": after } : {} }));
     };
     if (signal?.aborted) return reject(signal.reason);
-    signal?.addEventListener("abort", () => request.abort(), { once: true });
+    signal?.addEventListener("abort", stop, { once: true });
     request.send(blob);
   });
 }

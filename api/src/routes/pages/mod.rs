@@ -1,5 +1,6 @@
 //! The API's description, and pages for people.
 
+pub(super) mod demo;
 pub(super) mod docs;
 pub(super) mod landing;
 pub(super) mod openapi;
@@ -13,7 +14,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
 /// A file that is part of the program.
-fn asset(content_type: &'static str, body: &'static str) -> Response {
+fn asset(content_type: &'static str, body: impl IntoResponse) -> Response {
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),

@@ -1,0 +1,3 @@
+export { OffloadClient } from "./client.js";
+export { Failure } from "./client.js";
+export { OffloadError } from "./error.js";
