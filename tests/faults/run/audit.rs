@@ -6,9 +6,12 @@ use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, PgConnection, Row as _};
 
+use super::links::{Known, Links};
 use super::load::{ASKED_TO_FAIL, Promise, Sighting};
 
 const JOBS: &str = "SELECT id::text, kind, state::text, attempt, max_attempts, losses, error->>'code' AS code,
+    batch_id::text AS batch, extract(epoch FROM fire_at)::bigint AS fire_at,
+    coalesce((payload->>'fail_attempts')::integer, 0) AS fail_attempts,
     coalesce((SELECT array_agg(h->>'code') FROM jsonb_array_elements(history) h), '{}') AS history FROM offload.jobs";
 
 const LEDGER: &str = "SELECT job::text, attempt FROM fault_ledger";
@@ -29,10 +32,16 @@ const MOST_LOSSES: i32 = 3;
 
 /// A row.
 #[derive(Clone, Debug)]
-struct Row {
-    id: String,
-    kind: String,
-    state: String,
+pub(super) struct Row {
+    pub(super) id: String,
+    pub(super) kind: String,
+    pub(super) state: String,
+    /// Its batch.
+    pub(super) batch: Option<String>,
+    /// The fire of the schedule that it is of, in seconds.
+    pub(super) fire_at: Option<i64>,
+    /// So many attempts fail on demand.
+    fail_attempts: i32,
     attempt: i32,
     max_attempts: i32,
     losses: i32,
@@ -47,6 +56,9 @@ impl Row {
             id: row.try_get("id")?,
             kind: row.try_get("kind")?,
             state: row.try_get("state")?,
+            batch: row.try_get("batch")?,
+            fire_at: row.try_get("fire_at")?,
+            fail_attempts: row.try_get("fail_attempts")?,
             attempt: row.try_get("attempt")?,
             max_attempts: row.try_get("max_attempts")?,
             losses: row.try_get("losses")?,
@@ -70,7 +82,13 @@ pub(crate) struct Circumstances {
 /// What an audit counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Audited {
+    /// Jobs that clients submitted one by one.
     pub(crate) accepted: u64,
+    pub(crate) batches: u64,
+    /// Of the schedule.
+    pub(crate) fires: u64,
+    /// Ends that were told of.
+    pub(crate) told: u64,
     pub(crate) lost: u64,
     pub(crate) ledger_missing: u64,
     pub(crate) ledger_doubled: u64,
@@ -83,11 +101,24 @@ pub(crate) struct Audited {
     pub(crate) reaped: u64,
 }
 
+impl Audited {
+    fn count(&mut self, job: &Row) {
+        match job.state.as_str() {
+            "succeeded" => self.succeeded += 1,
+            "failed" => self.failed += 1,
+            "cancelled" => self.cancelled += 1,
+            _ => self.lost += 1,
+        }
+        self.worker_lost += u64::from(job.code.as_deref() == Some(WORKER_LOST));
+    }
+}
+
 /// Everything that an audit looks at.
 pub(crate) struct Books {
     jobs: HashMap<String, Row>,
     ledger: Vec<(String, i32)>,
     reaped: Vec<(i64, String)>,
+    links: Links,
 }
 
 impl Books {
@@ -98,33 +129,45 @@ impl Books {
         let jobs = jobs.iter().map(Row::read).collect::<sqlx::Result<Vec<_>>>()?;
         let ledger = sqlx::query_as(LEDGER).fetch_all(&mut connection).await?;
         let reaped = sqlx::query_as(REAPED).fetch_all(&mut connection).await?;
+        let links = Links::read(&mut connection).await?;
         connection.close().await?;
-        Ok(Self { jobs: jobs.into_iter().map(|job| (job.id.clone(), job)).collect(), ledger, reaped })
+        Ok(Self { jobs: jobs.into_iter().map(|job| (job.id.clone(), job)).collect(), ledger, reaped, links })
     }
 
     /// Holds them against what was promised; answers what to report, and what is wrong.
-    pub(crate) fn audit(&self, promises: &[Promise], around: &Circumstances) -> (Audited, Vec<String>) {
-        let mut audited =
-            Audited { accepted: promises.len() as u64, reaped: self.reaped.len() as u64, ..Audited::default() };
+    pub(crate) fn audit(&self, known: &Known<'_>, around: &Circumstances) -> (Audited, Vec<String>) {
+        let mut audited = Audited {
+            accepted: known.promises.len() as u64,
+            batches: known.batches.len() as u64,
+            fires: self.links.fires(),
+            told: self.links.told(),
+            reaped: self.reaped.len() as u64,
+            ..Audited::default()
+        };
         let mut findings = Vec::new();
-        for promise in promises {
+        for promise in known.promises {
             let Some(job) = self.jobs.get(&promise.id) else {
                 audited.lost += 1;
                 findings.push(format!("job {} was accepted, and is not there", promise.id));
                 continue;
             };
-            match job.state.as_str() {
-                "succeeded" => audited.succeeded += 1,
-                "failed" => audited.failed += 1,
-                "cancelled" => audited.cancelled += 1,
-                _ => audited.lost += 1,
+            audited.count(job);
+            if (job.kind.as_str(), job.fail_attempts.cast_unsigned()) != (promise.wish.kind, promise.wish.fail_attempts)
+            {
+                findings.push(format!("job {job:?} is not what was asked for: {promise:?}"));
             }
-            audited.worker_lost += u64::from(job.code.as_deref() == Some(WORKER_LOST));
-            findings.extend(around.wrong_with(promise, job).map(|what| format!("job {what}: {job:?}")));
+            findings.extend(around.wrong_with(job, promise.cancelled));
         }
-        let promised: HashSet<_> = promises.iter().map(|promise| &promise.id).collect();
-        let strangers = self.jobs.keys().filter(|id| !promised.contains(id));
-        findings.extend(strangers.map(|id| format!("job {id} is there, and no client was told so")));
+        let promised: HashSet<_> = known.promises.iter().map(|promise| &promise.id).collect();
+        let explained = self.links.explained(&self.jobs, known);
+        for job in self.jobs.values().filter(|job| !promised.contains(&job.id)) {
+            if !explained.contains(&job.id) {
+                findings.push(format!("job {} is there, and no client was told so", job.id));
+            }
+            audited.count(job);
+            findings.extend(around.wrong_with(job, false));
+        }
+        findings.extend(self.links.findings(&self.jobs, known));
         self.audit_ledger(&mut audited, &mut findings);
         self.audit_reaped(around, &mut findings);
         (audited, findings)
@@ -174,15 +217,15 @@ impl Books {
 
 impl Circumstances {
     /// What is wrong with how a job stands, if anything.
-    fn wrong_with(&self, promise: &Promise, job: &Row) -> Option<String> {
-        let wish = &promise.wish;
-        if job.kind != wish.kind {
-            return Some(format!("should be of kind {}", wish.kind));
-        }
+    fn wrong_with(&self, job: &Row, cancel_asked: bool) -> Option<String> {
+        self.complaint(job, cancel_asked).map(|what| format!("job {what}: {job:?}"))
+    }
+
+    fn complaint(&self, job: &Row, cancel_asked: bool) -> Option<&'static str> {
         let failures = i32::try_from(job.history.len()).unwrap_or(i32::MAX);
         let asked = job.history.iter().filter(|code| *code == ASKED_TO_FAIL).count();
-        if asked > wish.fail_attempts as usize {
-            return Some("failed more often on demand than was asked for".into());
+        if asked > job.fail_attempts as usize {
+            return Some("failed more often on demand than was asked for");
         }
         let legal = |code: &String| match code.as_str() {
             ASKED_TO_FAIL => true,
@@ -191,26 +234,26 @@ impl Circumstances {
             WORKER_LOST => job.code.as_deref() == Some(WORKER_LOST) && job.state != "succeeded",
             _ => false,
         };
-        if let Some(code) = job.history.iter().find(|code| !legal(code)) {
-            return Some(format!("has failed with {code} for no reason"));
+        if !job.history.iter().all(legal) {
+            return Some("has failed for no reason");
         }
         if job.losses > MOST_LOSSES || job.losses as usize > self.doomed.len() + self.left.len() {
-            return Some("was lost more often than workers were".into());
+            return Some("was lost more often than workers were");
         }
         let spent = match job.state.as_str() {
-            "succeeded" => job.attempt == failures + 1 && job.attempt > wish.fail_attempts as i32,
+            "succeeded" => job.attempt == failures + 1 && job.attempt > job.fail_attempts,
             "failed" => job.attempt == failures,
             "cancelled" => job.attempt == failures || job.attempt == failures + 1,
-            _ => return Some("is not final".into()),
+            _ => return Some("is not final"),
         };
         if !spent || job.attempt > job.max_attempts {
-            return Some("has spent attempts that nobody knows of".into());
+            return Some("has spent attempts that nobody knows of");
         }
         if job.kind == HOG && job.code.as_deref() != Some(WORKER_LOST) {
-            return Some("should have killed its workers".into());
+            return Some("should have killed its workers");
         }
-        if job.state == "cancelled" && !promise.cancelled {
-            return Some("is cancelled, and nobody asked for that".into());
+        if job.state == "cancelled" && !cancel_asked {
+            return Some("is cancelled, and nobody asked for that");
         }
         let reason = match job.code.as_deref() {
             _ if job.state != "failed" => true,
@@ -219,7 +262,7 @@ impl Circumstances {
             Some(WORKER_LOST) => job.losses == MOST_LOSSES,
             _ => false,
         };
-        (!reason).then(|| "has failed before its time".into())
+        (!reason).then_some("has failed before its time")
     }
 }
 

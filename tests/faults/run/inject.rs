@@ -12,6 +12,7 @@ use sqlx::{Connection, Executor};
 use super::fault::{BrokerFault, DatabaseFault, Fault, NetworkFault, Service};
 use super::journal::{Journal, Lasting, Reach};
 use super::load::{Load, is_final};
+use super::receiver::Receiver;
 use crate::support::node::Life;
 use crate::support::{Fleet, Node, Role, pass};
 
@@ -35,6 +36,7 @@ pub(crate) struct World {
     pub(crate) fleet: Fleet,
     pub(crate) journal: Arc<Journal>,
     pub(crate) load: Arc<Load>,
+    pub(crate) receiver: Receiver,
 }
 
 impl World {

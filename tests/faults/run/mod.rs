@@ -5,9 +5,11 @@ mod fault;
 mod inject;
 mod intake;
 mod journal;
+mod links;
 mod load;
 mod plan;
 mod quiet;
+mod receiver;
 pub(crate) mod report;
 mod verify;
 mod watch;
@@ -29,8 +31,10 @@ use self::audit::{Audited, Books, Circumstances};
 use self::inject::World;
 use self::intake::Numbers;
 use self::journal::Journal;
+use self::links::Known;
 use self::load::Load;
 pub(crate) use self::plan::{Plan, ROUND};
+use self::receiver::Receiver;
 use crate::support::{Fleet, FleetBuilder, Site, Timeline, pass};
 
 const APIS: usize = 2;
@@ -60,8 +64,9 @@ pub(crate) async fn run(seed: u64) -> Outcome {
     journal.mark("the servers are up");
     let fleet = start(&plan, site).await;
     journal.mark("the processes listen");
-    let load = Load::new(&fleet, journal.clone(), seed);
-    let world = World { fleet, journal, load };
+    let receiver = Receiver::start().await;
+    let load = Load::new(&fleet, journal.clone(), receiver.callback(), seed);
+    let world = World { fleet, journal, load, receiver };
     let watched = CancellationToken::new();
     let watching = tokio::spawn(watch::run(world.fleet.database_url.clone(), world.journal.clone(), watched.clone()));
     tokio::select! {
@@ -83,7 +88,9 @@ async fn start(plan: &Plan, site: Site) -> Fleet {
         .with("OFFLOAD_WORKER__ACK_AFTER_SECONDS", settings.ack_after_seconds)
         .with("OFFLOAD_BROKER__QUEUE_TYPE", settings.queue_type)
         .with("OFFLOAD_JOBS__WINDOW", settings.window)
-        .with("OFFLOAD_JOBS__RETRY__FIRST_SECONDS", 0.2);
+        .with("OFFLOAD_JOBS__RETRY__FIRST_SECONDS", 0.2)
+        .with("OFFLOAD_EGRESS_ALLOW", "127.0.0.0/8")
+        .with("OFFLOAD_CALLBACKS__SECRETS", receiver::SECRET);
     if settings.short_times {
         builder = builder.short_times();
     }
@@ -94,6 +101,7 @@ impl World {
     /// Has jobs submitted, and every fault of the plan happen meanwhile; then waits until all is well again.
     async fn live(&self, plan: &Plan) {
         let footprint = self.footprint().await;
+        let schedule = self.load.schedule().await;
         let stop = CancellationToken::new();
         let load = tokio::spawn(self.load.clone().run(plan.settings.rate, stop.clone()));
         let begun = self.journal.timeline.now();
@@ -111,6 +119,7 @@ impl World {
         load.await.expect("the load does not panic");
         self.journal.mark("the load is over");
         self.load.settled().await;
+        self.load.pause(&schedule).await;
         self.journal.mark("everything was accepted");
         self.all_final().await;
         self.journal.mark("every job is final");
@@ -144,7 +153,8 @@ async fn judge(world: &World, plan: &Plan) -> (Audited, Numbers) {
     let mut findings = audit::started_twice(&world.fleet.starts(), &promises);
     let audited = match Books::read(&world.fleet.database_url).await {
         Ok(books) => {
-            let (audited, wrong) = books.audit(&promises, &around);
+            let known = Known { promises: &promises, batches: &world.load.batches(), receiver: &world.receiver };
+            let (audited, wrong) = books.audit(&known, &around);
             findings.extend(wrong);
             findings.extend(books.confirm(&world.load.sightings()));
             audited

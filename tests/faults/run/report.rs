@@ -65,6 +65,9 @@ impl Report {
                 "worker_lost": self.audited.worker_lost,
             },
             "ledger": {"missing": ledger_missing, "doubled": ledger_doubled},
+            "batches": self.audited.batches,
+            "fires": self.audited.fires,
+            "callbacks": self.audited.told,
             "workers_reaped": self.audited.reaped,
             "counts": self.counts,
             "submissions_during": self.answers.iter().map(|(family, of)| (family, answers(of))).collect::<BTreeMap<_, _>>(),
@@ -80,8 +83,12 @@ impl Report {
             text.write_fmt(args).and_then(|()| text.write_str("\n")).expect("to a string");
         };
         line(format_args!(
-            "{} jobs accepted: {} lost, {} succeeded, {} failed ({} with worker_lost), {} cancelled",
-            a.accepted, a.lost, a.succeeded, a.failed, a.worker_lost, a.cancelled
+            "{} jobs submitted one by one, {} batches, {} fires of schedules, {} callbacks",
+            a.accepted, a.batches, a.fires, a.told
+        ));
+        line(format_args!(
+            "all jobs of these: {} lost, {} succeeded, {} failed ({} with worker_lost), {} cancelled",
+            a.lost, a.succeeded, a.failed, a.worker_lost, a.cancelled
         ));
         line(format_args!("ledger rows: {} missing, {} doubled", a.ledger_missing, a.ledger_doubled));
         line(format_args!("workers taken for dead: {}", a.reaped));
@@ -118,6 +125,9 @@ impl Report {
 impl std::ops::AddAssign for Audited {
     fn add_assign(&mut self, other: Self) {
         self.accepted += other.accepted;
+        self.batches += other.batches;
+        self.fires += other.fires;
+        self.told += other.told;
         self.lost += other.lost;
         self.ledger_missing += other.ledger_missing;
         self.ledger_doubled += other.ledger_doubled;

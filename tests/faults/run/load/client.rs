@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::super::journal::Journal;
-use super::{Attempt, Outcome, Shared};
+use super::{Attempt, Outcome};
 use crate::support::{Node, pass};
 
 /// Longer than an API may take in any case.
@@ -45,9 +45,11 @@ impl Client {
         if let Some(key) = ask.key {
             request = request.header("idempotency-key", key);
         }
-        if let Some(body) = ask.body {
-            request = request.json(body);
-        }
+        request = match ask.body {
+            Some(Body::Json(body)) => request.json(body),
+            Some(Body::Lines(lines)) => request.header("content-type", "application/x-ndjson").body(lines.to_owned()),
+            None => request,
+        };
         let answer = request.send().await.ok()?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = answer.bytes().await.ok()?;
@@ -56,18 +58,21 @@ impl Client {
         Some(Answer { status, body, retry_after })
     }
 
-    /// Submits until it is accepted; answers the job's id. Starts with this API.
-    pub(super) async fn submit(&self, mut api: usize, key: &str, body: &Value, shared: &Shared) -> String {
+    /// Submits a job or a batch until it is accepted; answers its id. Starts with this API, and has every attempt noted.
+    pub(super) async fn submit(&self, mut api: usize, path: &str, ask: Ask<'_>, noted: impl Fn(Attempt)) -> String {
         loop {
             let at = self.journal.timeline.now();
-            let ask = Ask { key: Some(key), body: Some(body) };
-            let answer = self.ask(api, Method::POST, "/v1/jobs", ask).await;
+            let answer = self.ask(api, Method::POST, path, ask).await;
             let took = self.journal.timeline.now() - at;
-            let note = |outcome| shared.attempted(Attempt { api, at, took, outcome });
+            let note = |outcome| noted(Attempt { api, at, took, outcome });
             let pause = match answer {
                 Some(Answer { status: StatusCode::ACCEPTED, body, .. }) => {
                     note(Outcome::Accepted);
                     return body["id"].as_str().expect("an accepted job has an id").to_owned();
+                }
+                // The same batch, sent before, is being written.
+                Some(Answer { status: StatusCode::CONFLICT, retry_after: Some(seconds), .. }) => {
+                    Duration::from_secs(seconds)
                 }
                 Some(Answer { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: Some(seconds), .. }) => {
                     note(Outcome::Unavailable);
@@ -89,9 +94,9 @@ impl Client {
     }
 
     /// Sends a request until some API has an answer to it that says something of the job.
-    pub(super) async fn until_answered(&self, mut api: usize, method: Method, path: &str) -> Answer {
+    pub(super) async fn until_answered(&self, mut api: usize, method: Method, path: &str, ask: Ask<'_>) -> Answer {
         loop {
-            let answer = self.ask(api, method.clone(), path, Ask::default()).await;
+            let answer = self.ask(api, method.clone(), path, ask).await;
             if let Some(answer) = answer.filter(|answer| answer.status != StatusCode::SERVICE_UNAVAILABLE) {
                 return answer;
             }
@@ -105,5 +110,13 @@ impl Client {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Ask<'a> {
     pub(super) key: Option<&'a str>,
-    pub(super) body: Option<&'a Value>,
+    pub(super) body: Option<Body<'a>>,
+}
+
+/// The body of a request.
+#[derive(Clone, Copy)]
+pub(super) enum Body<'a> {
+    Json(&'a Value),
+    /// A JSON document a line.
+    Lines(&'a str),
 }

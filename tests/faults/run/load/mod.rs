@@ -1,5 +1,6 @@
 //! The load of a run: clients that submit jobs all the time, and look at some of them.
 
+mod batch;
 mod client;
 mod wish;
 
@@ -15,7 +16,8 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::client::Client;
+pub(crate) use self::batch::PromisedBatch;
+use self::client::{Ask, Body, Client};
 pub(crate) use self::wish::{ASKED_TO_FAIL, Wish};
 use super::journal::Journal;
 use crate::support::{Fleet, pass};
@@ -25,6 +27,9 @@ const MOST_AT_ONCE: usize = 300;
 
 /// The share of jobs that are submitted once more although they were accepted, as after an answer that was lost.
 const REPEATED: f64 = 0.03;
+
+/// The pause between two batches.
+const BATCH: Duration = Duration::from_millis(1500);
 
 /// The pause between two looks at a job.
 const LOOK: Duration = Duration::from_millis(100);
@@ -74,6 +79,7 @@ pub(crate) struct Sighting {
 pub(crate) struct Shared {
     attempts: Mutex<Vec<Attempt>>,
     promises: Mutex<Vec<Promise>>,
+    batches: Mutex<Vec<PromisedBatch>>,
     sightings: Mutex<Vec<Sighting>>,
 }
 
@@ -95,23 +101,26 @@ pub(crate) struct Load {
     wishes: AtomicU64,
     hogs: AtomicBool,
     submitting: TaskTracker,
+    /// Where ends are told of.
+    callback: Value,
     apis: usize,
     seed: u64,
 }
 
 impl Load {
     /// Clients of a fleet's APIs.
-    pub(crate) fn new(fleet: &Fleet, journal: Arc<Journal>, seed: u64) -> Arc<Self> {
+    pub(crate) fn new(fleet: &Fleet, journal: Arc<Journal>, callback: Value, seed: u64) -> Arc<Self> {
         let client = Arc::new(Client::new(fleet.apis().to_vec(), journal.clone()));
         let (wishes, hogs) = (AtomicU64::new(0), AtomicBool::new(false));
         let (shared, submitting, apis) = (Arc::default(), TaskTracker::new(), fleet.apis().len());
-        Arc::new(Self { client, journal, shared, wishes, hogs, submitting, apis, seed })
+        Arc::new(Self { client, journal, shared, wishes, hogs, submitting, callback, apis, seed })
     }
 
     /// Submits so many jobs per second until `stop` fires, and looks at some of them.
     pub(crate) async fn run(self: Arc<Self>, rate: f64, stop: CancellationToken) {
         let mut random = StdRng::seed_from_u64(self.seed ^ 0x10ad);
         let looking = tokio::spawn(self.clone().look(stop.clone()));
+        let batching = tokio::spawn(self.clone().submit_batches(stop.clone()));
         let started = self.journal.timeline.now();
         for n in 1_u32.. {
             let due = started + Duration::from_secs_f64(f64::from(n) / rate);
@@ -119,12 +128,13 @@ impl Load {
                 break;
             }
             let (key, again) = (self.next_key(), random.random_bool(REPEATED));
-            let wish = Wish::draw(key, &mut random);
+            let wish = Wish::draw(key, &self.callback, &mut random);
             if self.submitting.len() < MOST_AT_ONCE {
                 self.submitting.spawn(self.clone().fulfil(wish, again));
             }
         }
         looking.await.expect("it does not panic");
+        batching.await.expect("it does not panic");
     }
 
     /// Whether a job was submitted that kills its workers.
@@ -145,7 +155,7 @@ impl Load {
 
     async fn submit(&self, wish: Wish) -> String {
         let api = rand::random_range(0..self.apis);
-        let id = self.client.submit(api, &wish.key, &wish.body, &self.shared).await;
+        let id = self.client.submit(api, "/v1/jobs", asked(&wish), |attempt| self.shared.attempted(attempt)).await;
         lock(&self.shared.promises).push(Promise { wish, id: id.clone(), cancelled: false });
         id
     }
@@ -155,7 +165,8 @@ impl Load {
         let id = self.submit(wish.clone()).await;
         if again {
             let api = rand::random_range(0..self.apis);
-            let repeated = self.client.submit(api, &wish.key, &wish.body, &self.shared).await;
+            let note = |attempt| self.shared.attempted(attempt);
+            let repeated = self.client.submit(api, "/v1/jobs", asked(&wish), note).await;
             if repeated != id {
                 self.journal.finding(format!("key {} names both job {id} and job {repeated}", wish.key));
             }
@@ -166,13 +177,49 @@ impl Load {
         }
     }
 
+    /// Submits a small batch now and again until `stop` fires.
+    async fn submit_batches(self: Arc<Self>, stop: CancellationToken) {
+        while stop.run_until_cancelled(pass(BATCH)).await.is_some() {
+            if self.submitting.len() < MOST_AT_ONCE {
+                self.submitting.spawn(self.clone().submit_batch());
+            }
+        }
+    }
+
+    async fn submit_batch(self: Arc<Self>) {
+        let (api, key, (lines, jobs)) =
+            (rand::random_range(0..self.apis), self.next_key(), batch::draw(&self.callback));
+        let ask = Ask { key: Some(&key), body: Some(Body::Lines(&lines)) };
+        // What intake owes is judged by the single jobs.
+        let id = self.client.submit(api, "/v1/batches", ask, |_| ()).await;
+        lock(&self.shared.batches).push(PromisedBatch { id, jobs });
+    }
+
+    /// Makes a schedule that fires every second. Answers its path.
+    pub(crate) async fn schedule(&self) -> String {
+        let body = batch::every_second();
+        let ask = Ask { body: Some(Body::Json(&body)), ..Ask::default() };
+        let made = self.client.until_answered(0, Method::POST, "/v1/schedules", ask).await;
+        let id = made.body["id"].as_str().unwrap_or_else(|| panic!("{}: {}", made.status, made.body));
+        format!("/v1/schedules/{id}")
+    }
+
+    /// Has a schedule fire no more.
+    pub(crate) async fn pause(&self, schedule: &str) {
+        let paused = self.client.until_answered(0, Method::POST, &format!("{schedule}/pause"), Ask::default()).await;
+        if paused.status != StatusCode::OK {
+            self.journal.finding(format!("pausing {schedule} was answered {}: {}", paused.status, paused.body));
+        }
+    }
+
     async fn cancel(&self, id: &str) {
         // Noted first: a request without an answer may have been heard.
         lock(&self.shared.promises)
             .iter_mut()
             .filter(|promise| promise.id == id)
             .for_each(|promise| promise.cancelled = true);
-        let answer = self.client.until_answered(0, Method::POST, &format!("/v1/jobs/{id}/cancel")).await;
+        let answer =
+            self.client.until_answered(0, Method::POST, &format!("/v1/jobs/{id}/cancel"), Ask::default()).await;
         // 409: it had ended.
         if answer.status != StatusCode::ACCEPTED && answer.status != StatusCode::CONFLICT {
             self.journal.finding(format!("cancelling {id} was answered {}: {}", answer.status, answer.body));
@@ -188,7 +235,7 @@ impl Load {
             }
             let id = lock(&self.shared.promises)[rand::random_range(0..promises)].id.clone();
             let (api, path) = (rand::random_range(0..self.apis), format!("/v1/jobs/{id}"));
-            match self.client.ask(api, Method::GET, &path, client::Ask::default()).await {
+            match self.client.ask(api, Method::GET, &path, Ask::default()).await {
                 Some(answer) if answer.status == StatusCode::OK && is_final(&answer.body) => {
                     lock(&self.shared.sightings).push(Sighting { id, job: answer.body });
                 }
@@ -220,6 +267,11 @@ impl Load {
         lock(&self.shared.promises).clone()
     }
 
+    /// Every batch that was accepted.
+    pub(crate) fn batches(&self) -> Vec<PromisedBatch> {
+        lock(&self.shared.batches).clone()
+    }
+
     /// What clients saw of jobs that were final then.
     pub(crate) fn sightings(&self) -> Vec<Sighting> {
         lock(&self.shared.sightings).clone()
@@ -227,8 +279,13 @@ impl Load {
 
     /// How a job looks to a client now.
     pub(crate) async fn job(&self, id: &str) -> Value {
-        self.client.until_answered(0, Method::GET, &format!("/v1/jobs/{id}")).await.body
+        self.client.until_answered(0, Method::GET, &format!("/v1/jobs/{id}"), Ask::default()).await.body
     }
+}
+
+/// The request of a wish.
+fn asked(wish: &Wish) -> Ask<'_> {
+    Ask { key: Some(&wish.key), body: Some(Body::Json(&wish.body)) }
 }
 
 /// Whether a job has come to its end.

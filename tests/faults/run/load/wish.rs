@@ -20,16 +20,18 @@ pub(crate) struct Wish {
     pub(crate) max_attempts: u32,
     /// When the client thinks better of it, counted from its acceptance.
     pub(crate) cancel_after: Option<Duration>,
+    /// Whether it is to be told of.
+    pub(crate) callback: bool,
     pub(crate) body: Value,
 }
 
 impl Wish {
     /// Mostly short ones that write to the ledger, and some of everything else.
-    pub(crate) fn draw(key: String, random: &mut StdRng) -> Self {
+    pub(crate) fn draw(key: String, callback: &Value, random: &mut StdRng) -> Self {
         let mut chance = |share: f64| random.random_bool(share);
         let (long, medium, fails, hopeless) = (chance(0.03), chance(0.1), chance(0.07), chance(0.01));
         let (once, later, echo, early) = (chance(0.1), chance(0.05), chance(0.08), chance(0.15));
-        let (high, low, cancel) = (chance(0.2), chance(0.2), chance(0.04));
+        let (high, low, cancel, told) = (chance(0.2), chance(0.2), chance(0.04), chance(0.08));
         // One that is tried several times does not take long each time.
         let seconds = match (long && !fails && !hopeless, medium) {
             (true, _) => random.random_range(2.0..5.0),
@@ -62,13 +64,17 @@ impl Wish {
         if later {
             body["delay_seconds"] = json!(random.random_range(0.2..3.0));
         }
+        if told {
+            body["callback"] = callback.clone();
+        }
         let cancel_after = cancel.then(|| Duration::from_secs_f64(random.random_range(0.0..1.0)));
-        Self { key, kind, fail_attempts, max_attempts, cancel_after, body }
+        Self { key, kind, fail_attempts, max_attempts, cancel_after, callback: told, body }
     }
 
     /// The job that takes all the memory it can have, again and again.
     pub(crate) fn hog(key: String) -> Self {
         let body = json!({"kind": "fault.hog", "payload": {}, "priority": "high"});
-        Self { key, kind: "fault.hog", fail_attempts: 0, max_attempts: 5, cancel_after: None, body }
+        let (kind, callback) = ("fault.hog", false);
+        Self { key, kind, fail_attempts: 0, max_attempts: 5, cancel_after: None, callback, body }
     }
 }
