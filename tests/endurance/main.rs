@@ -5,6 +5,7 @@
 
 mod broker_restarts;
 mod client;
+mod deploy;
 mod disk_full;
 mod distribution;
 mod footprint;
