@@ -88,6 +88,8 @@ struct TemplateView<'a> {
     metadata: Option<&'a RawValue>,
     /// For filters.
     tags: &'a [String],
+    /// Of the live jobs of the kind, one has it: a fire that finds it taken is skipped.
+    unique_key: Option<&'a str>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -188,6 +190,7 @@ impl<'a> From<&'a JobTemplate> for TemplateView<'a> {
             timeout_seconds: job.timeout_seconds,
             metadata: job.metadata.as_deref(),
             tags: &job.tags,
+            unique_key: job.unique_key.as_deref(),
         }
     }
 }

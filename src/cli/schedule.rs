@@ -129,6 +129,10 @@ pub(crate) struct CreateArgs {
     #[arg(long = "tag", value_name = "TAG")]
     pub(crate) tags: Vec<String>,
 
+    /// Of the jobs of the kind that have not ended, one at most has this key: a fire that finds it taken is skipped
+    #[arg(long, value_name = "KEY")]
+    pub(crate) unique_key: Option<String>,
+
     #[command(flatten)]
     pub(crate) client: ClientArgs,
 }

@@ -216,6 +216,7 @@ impl Submission {
             metadata: self.metadata,
             tags: self.tags,
             callback: self.callback,
+            unique_key: self.unique.map(|unique| unique.key),
         }
     }
 

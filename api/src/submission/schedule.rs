@@ -36,8 +36,18 @@ pub(crate) const FIELDS: [&str; 12] = [
 ];
 
 /// Every field that its job may have: a schedule says itself when that runs.
-const JOB_FIELDS: [&str; 9] =
-    ["kind", "payload", "queue", "priority", "max_attempts", "timeout_seconds", "metadata", "tags", "callback"];
+const JOB_FIELDS: [&str; 10] = [
+    "kind",
+    "payload",
+    "queue",
+    "priority",
+    "max_attempts",
+    "timeout_seconds",
+    "metadata",
+    "tags",
+    "callback",
+    "unique_key",
+];
 
 /// The longest name, in characters.
 pub(crate) const MAX_NAME_CHARS: usize = 200;
@@ -107,6 +117,12 @@ pub(crate) fn read(
     let (Some(name), Some(recurrence), Some(job), true) = (name, recurrence, job, fields.errors.is_empty()) else {
         return Err(Problem::validation(fields.errors));
     };
+    let overlap = overlap.unwrap_or_default();
+    if overlap == Overlap::CancelPrevious && job.unique_key.is_some() {
+        let detail = "a job that runs keeps its unique_key until it has stopped, and so the fire that cancels it could submit none: \
+                      use another policy, or leave out the job's unique_key";
+        return Err(Problem::validation(vec![FieldError::at("/overlap", detail)]));
+    }
     let definition = Definition {
         recurrence,
         time_zone,
@@ -115,7 +131,7 @@ pub(crate) fn read(
         jitter_seconds: jitter_seconds.unwrap_or(0.0),
         missed: missed.unwrap_or_default(),
         max_missed: max_missed.unwrap_or(DEFAULT_MAX_MISSED),
-        overlap: overlap.unwrap_or_default(),
+        overlap,
         job,
     };
     let timed = ["cron", "every_seconds", "time_zone", "starts_at", "ends_at"].iter().any(|name| fields.present(name));

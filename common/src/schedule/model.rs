@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::policy::{Missed, Overlap};
 use super::template::{Filling, JobTemplate};
 use super::timing::{BadTiming, Recurrence, Timing};
-use crate::job::{FiredBy, JobId, Lane, NewJob, ScheduleId};
+use crate::job::{FiredBy, JobId, Lane, NewJob, OnConflict, ScheduleId, UniqueKey};
 
 /// The longest jitter: a day.
 pub const MAX_JITTER_SECONDS: f64 = 86_400.0;
@@ -143,7 +143,7 @@ impl Schedule {
             fired_by: Some(FiredBy { schedule: self.id, at: fire_at }),
             idempotency: None,
             callback: template.callback.clone(),
-            unique: None,
+            unique: template.unique_key.clone().map(|key| UniqueKey { key, on_conflict: OnConflict::Refuse }),
         }
     }
 }

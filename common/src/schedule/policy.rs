@@ -64,7 +64,7 @@ words! {
     Missed: "a policy for missed fires", Skip "skip" One "one" All "all";
     Overlap: "a policy for overlapping fires", Allow "allow" Skip "skip" Queue "queue" CancelPrevious "cancel_previous";
     Outcome: "an outcome", Fired "fired" CaughtUp "caught_up" RunNow "run_now" Waiting "waiting" Skipped "skipped";
-    Reason: "a reason", Missed "missed" Overlap "overlap";
+    Reason: "a reason", Missed "missed" Overlap "overlap" UniqueKey "unique_key";
 }
 
 /// What became of a fire.
@@ -91,6 +91,8 @@ pub enum Reason {
     Missed,
     /// The job of the one before had not come to its end.
     Overlap,
+    /// Another live job had the `unique_key` of its job.
+    UniqueKey,
 }
 
 /// What was decided about a fire, or about several in a row.

@@ -33,6 +33,9 @@ pub struct JobTemplate {
     /// Who is told of its end.
     #[serde(default)]
     pub callback: Option<Callback>,
+    /// Of the live jobs of the kind, one has it: a fire that finds it taken is left out.
+    #[serde(default)]
+    pub unique_key: Option<String>,
 }
 
 /// Every placeholder there is, with what it stands for.

@@ -26,7 +26,7 @@ pub struct Turn {
     /// New records, in order, with the jobs to submit.
     pub records: Vec<(Verdict, Option<NewJob>)>,
     /// The record of a fire that waited, rewritten, with its job.
-    pub released: Option<(Verdict, NewJob)>,
+    pub released: Option<(Verdict, Option<NewJob>)>,
     /// The job to cancel first.
     pub cancel: Option<JobId>,
     /// The schedule's `next_at` from now on.
@@ -39,15 +39,17 @@ impl Turn {
     /// The last job that it submits, with its fire.
     #[must_use]
     pub fn last(&self) -> Option<(DateTime<Utc>, JobId)> {
-        let new = self.records.iter().filter_map(|(verdict, job)| Some((verdict.fire_at, job.as_ref()?.id)));
-        let released = self.released.iter().map(|(verdict, job)| (verdict.fire_at, job.id));
-        released.chain(new).last()
+        self.fires().filter_map(|(verdict, job)| Some((verdict.fire_at, job.as_ref()?.id))).last()
     }
 
     /// The jobs that it submits.
     pub fn jobs(&self) -> impl Iterator<Item = &NewJob> {
-        let released = self.released.iter().map(|(_, job)| job);
-        released.chain(self.records.iter().filter_map(|(_, job)| job.as_ref()))
+        self.fires().filter_map(|(_, job)| job.as_ref())
+    }
+
+    /// What is decided, in order: the fire that waited, then the new records.
+    fn fires(&self) -> impl Iterator<Item = &(Verdict, Option<NewJob>)> {
+        self.released.iter().chain(&self.records)
     }
 
     /// Leaves out the records of fires that are recorded already, as after a change that brought a fire back: what was
@@ -62,11 +64,26 @@ impl Turn {
         self.waiting = self.waiting.saturating_sub(gone);
     }
 
+    /// Leaves out the fires of jobs that were not accepted, since others have their unique keys.
+    pub fn refuse(&mut self, refused: &HashSet<JobId>) {
+        for (verdict, job) in self.released.iter_mut().chain(&mut self.records) {
+            if job.as_ref().is_some_and(|job| refused.contains(&job.id)) {
+                (verdict.outcome, verdict.reason, *job) = (Outcome::Skipped, Some(Reason::UniqueKey), None);
+            }
+        }
+    }
+
+    /// The records that are there and say something else by now: of the fire that waited, and of those that were refused.
+    pub fn rewritten(&self) -> impl Iterator<Item = (&Verdict, Option<JobId>)> {
+        let refused = self.records.iter().filter(|(verdict, _)| verdict.reason == Some(Reason::UniqueKey));
+        self.released.iter().chain(refused).map(|(verdict, job)| (verdict, job.as_ref().map(|job| job.id)))
+    }
+
     /// By how much the counts grow.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        for verdict in self.records.iter().map(|(verdict, _)| verdict).chain(self.released.iter().map(|(v, _)| v)) {
+        for (verdict, _) in self.fires() {
             let counted = match verdict.outcome {
                 Outcome::Fired => &mut counts.fired,
                 Outcome::CaughtUp => &mut counts.caught_up,
@@ -93,7 +110,7 @@ impl Schedule {
             let missed = reason == Some(Reason::Missed);
             let outcome = if missed { Outcome::CaughtUp } else { Outcome::Fired };
             let verdict = Verdict { fire_at, through: fire_at, count: 1, outcome, reason };
-            turn.released = Some((verdict, self.job(&timing, fire_at)));
+            turn.released = Some((verdict, Some(self.job(&timing, fire_at))));
             turn.waiting = self.waiting.saturating_sub(1);
         }
         let Some(next_at) = self.next_at.filter(|next_at| *next_at <= now) else { return Ok(turn) };
@@ -137,6 +154,7 @@ mod tests {
             metadata: None,
             tags: vec!["nightly".into()],
             callback: None,
+            unique_key: None,
         };
         let definition = Definition {
             recurrence: Recurrence::Cron("*/10 * * * *".into()),
@@ -186,6 +204,24 @@ mod tests {
     }
 
     #[test]
+    fn a_fire_whose_job_is_refused_is_left_out() {
+        let mut schedule = schedule(Overlap::Allow);
+        schedule.definition.missed = Missed::All;
+        schedule.waiting = 1;
+        let oldest_waiting = Some((at("09:50:00"), Some(Reason::Overlap)));
+        let mut turn = schedule.turn(&Finding { oldest_waiting, ..finding("10:10:00", false) }).expect("a turn");
+        let jobs: Vec<JobId> = turn.jobs().map(|job| job.id).collect();
+        let [waited, first, second] = jobs[..] else { panic!("expected three jobs, not {jobs:?}") };
+        assert_eq!(turn.rewritten().map(|(_, job)| job).collect::<Vec<_>>(), [Some(waited)]);
+        turn.refuse(&HashSet::from([waited, second]));
+        assert_eq!((turn.last(), turn.jobs().count()), (Some((at("10:00:00"), first)), 1));
+        let rewritten: Vec<_> = turn.rewritten().map(|(v, job)| (v.fire_at, v.outcome, v.reason, job)).collect();
+        let skipped = |fire_at| (at(fire_at), Outcome::Skipped, Some(Reason::UniqueKey), None);
+        assert_eq!(rewritten, [skipped("09:50:00"), skipped("10:10:00")]);
+        assert_eq!(turn.counts(), Counts { caught_up: 1, skipped: 2, ..Counts::default() });
+    }
+
+    #[test]
     fn what_is_recorded_already_is_not_decided_again() {
         let mut schedule = schedule(Overlap::Queue);
         schedule.definition.missed = Missed::All;
@@ -217,7 +253,7 @@ mod tests {
         let released = schedule.turn(&Finding { oldest_waiting, ..finding("10:10:00", false) }).expect("a turn");
         let (verdict, job) = released.released.as_ref().expect("released");
         assert_eq!((verdict.outcome, verdict.fire_at), (Outcome::Fired, at("10:00:00")));
-        assert_eq!(released.last(), Some((at("10:00:00"), job.id)));
+        assert_eq!(released.last(), Some((at("10:00:00"), job.as_ref().expect("a job").id)));
         assert_eq!(released.records[0].0.outcome, Outcome::Waiting, "the next one waits in its turn");
         assert_eq!(released.waiting, 1);
     }

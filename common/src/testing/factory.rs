@@ -113,6 +113,7 @@ pub fn definition() -> Definition {
         metadata: None,
         tags: Vec::new(),
         callback: None,
+        unique_key: None,
     };
     Definition {
         recurrence: Recurrence::EverySeconds(3600),

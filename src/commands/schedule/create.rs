@@ -12,6 +12,7 @@ pub(super) async fn run(args: CreateArgs) -> anyhow::Result<()> {
         max_attempts: args.max_attempts,
         timeout_seconds: args.timeout,
         tags: args.tags,
+        unique_key: args.unique_key,
         ..Submission::new(&args.kind, submit::payload::read(&args.payload)?)
     };
     let new = NewSchedule {

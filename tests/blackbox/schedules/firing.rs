@@ -10,6 +10,7 @@ use crate::support::{Stack, on_both_backends};
 on_both_backends! {
     a_schedule_submits_a_job_every_second
     a_fire_goes_by_what_the_last_job_does
+    a_fire_whose_key_is_taken_is_skipped
     a_schedule_is_paused_run_and_resumed
     changes_name_the_version_that_they_are_meant_for
     a_preview_shows_the_change_of_the_clocks
@@ -63,6 +64,27 @@ async fn a_fire_goes_by_what_the_last_job_does(stack: &Stack) {
         let job = client.finished(fire["job_id"].as_str().expect("a job")).await;
         assert_eq!(job["state"], "cancelled", "{job:#}");
     }
+}
+
+async fn a_fire_whose_key_is_taken_is_skipped(stack: &Stack) {
+    let client = stack.client();
+    let job = json!({"kind": "echo", "payload": {"sleep_seconds": 600}, "unique_key": "the only one"});
+    let held = client.post("/v1/jobs", &job).await.expect(202).json();
+    let held = held["id"].as_str().expect("an id");
+    let path = make(client, "keyed", json!({"every_seconds": 1, "overlap": "allow", "job": job})).await;
+    let skipped = until(client, &path, "skipped", 2).await;
+    for fire in &skipped {
+        assert_eq!((&fire["reason"], &fire["job_id"]), (&json!("unique_key"), &Value::Null), "{fire:#}");
+    }
+    let problem = client.post(&format!("{path}/run"), &json!({})).await.problem(409);
+    assert_eq!(problem["job_id"], held, "{problem:#}");
+    client.post(&format!("/v1/jobs/{held}/cancel"), &json!({})).await;
+    client.finished(held).await;
+    let fired = until(client, &path, "fired", 1).await;
+    pause(client, &path).await;
+    let fired = fired.iter().find(|fire| fire["outcome"] == "fired").expect("it is there");
+    assert_eq!(client.job(fired["job_id"].as_str().expect("a job")).await["unique_key"], "the only one");
+    assert_eq!(jobs(client, &path).await.len(), 1, "it has the key now");
 }
 
 async fn a_schedule_is_paused_run_and_resumed(stack: &Stack) {

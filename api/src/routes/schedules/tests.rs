@@ -103,6 +103,14 @@ async fn whatever_is_wrong_is_pointed_at() {
         (json!({"job": {"kind": "test.kind", "payload": {"value": 1, "name": "{{fire.never}}"}}}), &["/job/payload"]),
         (json!({"job": {"kind": "test.kind", "payload": {"value": 1, "name": "\u{0}"}}}), &["/job/payload/name"]),
         (json!({"batch": {"jobs": []}}), &["/batch"]),
+        (
+            json!({"job": {"kind": "test.kind", "payload": {"value": 1}, "unique_key": "", "on_conflict": "replace"}}),
+            &["/job/on_conflict", "/job/unique_key"],
+        ),
+        (
+            json!({"overlap": "cancel_previous", "job": {"kind": "test.kind", "payload": {"value": 1}, "unique_key": "k"}}),
+            &["/overlap"],
+        ),
     ] {
         let problem = app.post("/v1/schedules", &[], body(&more)).await.problem(ProblemType::Validation);
         let mut found = pointers(&problem);
@@ -141,9 +149,15 @@ async fn a_change_keeps_what_it_does_not_mention() {
     assert_eq!((&changed["job"], &changed["next_at"]), (&made["job"], &made["next_at"]));
     let changed = patch(json!({"every_seconds": 60, "job": {"kind": "test.kind", "payload": {"value": 2}}})).await;
     assert_eq!((&changed["cron"], &changed["every_seconds"]), (&Value::Null, &json!(60)));
-    assert_eq!(changed["job"]["payload"], json!({"value": 2}));
+    assert_eq!((&changed["job"]["payload"], &changed["job"]["unique_key"]), (&json!({"value": 2}), &Value::Null));
+    let job = json!({"kind": "test.kind", "payload": {"value": 2}, "unique_key": "k"});
+    assert_eq!(patch(json!({"job": job})).await["job"]["unique_key"], "k");
     assert_ne!(changed["next_at"], made["next_at"]);
-    for (wrong, pointer) in [(json!({"name": null}), "/name"), (json!({"every_seconds": null}), "/every_seconds")] {
+    for (wrong, pointer) in [
+        (json!({"name": null}), "/name"),
+        (json!({"every_seconds": null}), "/every_seconds"),
+        (json!({"overlap": "cancel_previous"}), "/overlap"),
+    ] {
         let problem = send(&app, Method::PATCH, path, &[], &wrong).await.problem(ProblemType::Validation);
         assert_eq!(pointers(&problem), [pointer]);
     }

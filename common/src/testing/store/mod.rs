@@ -263,6 +263,7 @@ macro_rules! store_conformance {
                 missed_fires_go_by_their_policy
                 overlapping_fires_go_by_their_policy
                 a_fire_that_waits_follows_the_job_before_it
+                a_fire_whose_key_is_taken_is_skipped
                 a_schedule_in_trouble_keeps_no_other_from_its_turn
                 a_paused_schedule_does_not_fire
                 a_schedule_runs_when_it_is_asked_to

@@ -286,6 +286,51 @@ pub async fn a_fire_that_waits_follows_the_job_before_it(db: &impl Database) {
     assert!(!store.next_fire().await.expect("asked").waiting);
 }
 
+pub async fn a_fire_whose_key_is_taken_is_skipped(db: &impl Database) {
+    let store = db.store();
+    let with_key = |overlap| {
+        let mut definition = Definition { overlap, ..factory::definition() };
+        definition.job.unique_key = Some("k".into());
+        definition
+    };
+    let holder = due(db, "holder", 0, with_key(Overlap::Queue)).await;
+    let first = fire(&store).await.submitted[0];
+    assert_eq!(read(&store, first).await.unique_key.as_deref(), Some("k"));
+    rewind(db, holder.id, 0).await;
+    fire(&store).await;
+    // Another one that wants the key, with a second fire that is missed, beside one that wants none.
+    let missed = Definition { missed: Missed::All, ..with_key(Overlap::Allow) };
+    let (other, free) = (due(db, "other", 1, missed).await, due(db, "free", 0, factory::definition()).await);
+    let fired = fire(&store).await;
+    assert_eq!((fired.turns, fired.submitted.len()), (2, 1), "{fired:?}");
+    assert_eq!(read(&store, fired.submitted[0]).await.schedule_id, Some(free.id.0));
+    assert_eq!(told(&store, other.id).await, ["skipped unique_key 1", "skipped unique_key 1"]);
+    let after = get(&store, other.id).await;
+    assert_eq!((after.last_job, after.last_fire_at), (None, None));
+    assert_eq!(after.counts, Counts { skipped: 2, ..Counts::default() });
+    let refused = store.run_schedule(TENANT, other.id, None, None).await.expect("answered").expect("it is there");
+    assert!(matches!(refused.1, Accepted::Held(job) if job == first), "{refused:?}");
+    assert_eq!(told(&store, other.id).await.len(), 2, "what was asked for in vain is no fire");
+
+    store.cancel(TENANT, first).await.expect("cancelled");
+    rewind(db, other.id, 0).await;
+    // Of those that come for the key at once, one has it: the fire that waited, or the other schedule's.
+    let fired = fire(&store).await;
+    let [taker] = fired.submitted[..] else { panic!("expected one job, not {fired:?}") };
+    let (last, before) = (told(&store, holder.id).await, told(&store, other.id).await);
+    let (waited, came) = (last[1].as_str(), before[2].as_str());
+    let taken = ("fired overlap 1", "skipped unique_key 1");
+    assert!((waited, came) == taken || (waited, came) == ("skipped unique_key 1", "fired  1"), "{waited}, {came}");
+    let holders = [&holder, &other].map(|schedule| schedule.id);
+    let mut last_jobs = Vec::new();
+    for id in holders {
+        let schedule = get(&store, id).await;
+        assert_eq!(schedule.waiting, 0, "{schedule:?}");
+        last_jobs.push(schedule.last_job);
+    }
+    assert!(last_jobs.contains(&Some(taker)), "{last_jobs:?}");
+}
+
 pub async fn a_schedule_in_trouble_keeps_no_other_from_its_turn(db: &impl Database) {
     let store = db.store();
     let mut ids = BTreeMap::new();

@@ -74,9 +74,9 @@ FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5:
 ON CONFLICT (schedule_id, fire_at) DO NOTHING
 RETURNING schedule_id, fire_at";
 
-pub(super) const RELEASE: &str = "-- offload: release fires that waited
-UPDATE offload.fires f SET outcome = s.outcome, job_id = s.job_id, recorded_at = statement_timestamp()
-FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::uuid[]) AS s (schedule_id, fire_at, outcome, job_id)
+pub(super) const REWRITE: &str = "-- offload: rewrite records of fires
+UPDATE offload.fires f SET outcome = s.outcome, reason = s.reason, job_id = s.job_id, recorded_at = statement_timestamp()
+FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::uuid[]) AS s (schedule_id, fire_at, outcome, reason, job_id)
 WHERE f.schedule_id = s.schedule_id AND f.fire_at = s.fire_at";
 
 pub(super) const WRITE: &str = "-- offload: schedules after their turn
@@ -187,7 +187,8 @@ async fn take_turns(line: &mut Line, due: &[Uuid]) -> Result<Fired> {
     }
     record_all(line, &mut taken).await?;
     cancel(line, &taken, &mut fired).await?;
-    submit(line, &taken, &mut fired).await?;
+    submit(line, &mut taken, &mut fired).await?;
+    rewrite(line, &taken).await?;
     write(line, &taken).await?;
     mark(line, &fired.troubled).await?;
     Ok(fired)
@@ -223,18 +224,24 @@ async fn record_all(line: &mut Line, taken: &mut [Taken]) -> Result<()> {
         let before: HashSet<_> = fires.filter(|at| !written.contains(&(schedule.id, *at))).collect();
         turn.leave_out(&before);
     }
-    let released: Vec<_> = taken
-        .iter()
-        .filter_map(|Taken { schedule, turn }| turn.released.as_ref().map(|(verdict, job)| (schedule.id, verdict, job)))
-        .collect();
-    if released.is_empty() {
+    Ok(())
+}
+
+/// Writes what has become of fires that have their records already.
+async fn rewrite(line: &mut Line, taken: &[Taken]) -> Result<()> {
+    let mut rewritten = Vec::new();
+    for Taken { schedule, turn } in taken {
+        rewritten.extend(turn.rewritten().map(|(verdict, job)| (schedule.id, verdict, job)));
+    }
+    if rewritten.is_empty() {
         return Ok(());
     }
-    let statement = sqlx::query(RELEASE)
-        .bind(each(&released, |(id, ..)| id.0))
-        .bind(each(&released, |(_, verdict, _)| verdict.fire_at))
-        .bind(each(&released, |(_, verdict, _)| verdict.outcome.as_str()))
-        .bind(each(&released, |(.., job)| job.id.0));
+    let statement = sqlx::query(REWRITE)
+        .bind(each(&rewritten, |(id, ..)| id.0))
+        .bind(each(&rewritten, |(_, verdict, _)| verdict.fire_at))
+        .bind(each(&rewritten, |(_, verdict, _)| verdict.outcome.as_str()))
+        .bind(each(&rewritten, |(_, verdict, _)| verdict.reason.map(Reason::as_str)))
+        .bind(each(&rewritten, |(.., job)| job.map(|job| job.0)));
     line.execute(statement).await.map(drop)
 }
 
@@ -280,14 +287,20 @@ async fn cancel(line: &mut Line, taken: &[Taken], fired: &mut Fired) -> Result<(
     Ok(())
 }
 
-async fn submit(line: &mut Line, taken: &[Taken], fired: &mut Fired) -> Result<()> {
+async fn submit(line: &mut Line, taken: &mut [Taken], fired: &mut Fired) -> Result<()> {
     let jobs: Vec<NewJob> = taken.iter().flat_map(|taken| taken.turn.jobs().cloned()).collect();
     if jobs.is_empty() {
         return Ok(());
     }
     let accepted = intake::accept(line, &jobs).await?;
-    let new = jobs.iter().zip(&accepted).filter(|(_, accepted)| matches!(accepted, Accepted::New { .. }));
-    fired.submitted.extend(new.map(|(job, _)| job.id));
+    let mut refused = HashSet::new();
+    for (job, accepted) in jobs.iter().zip(&accepted) {
+        match accepted {
+            Accepted::New { .. } => fired.submitted.push(job.id),
+            _ => drop(refused.insert(job.id)),
+        }
+    }
+    taken.iter_mut().for_each(|taken| taken.turn.refuse(&refused));
     Ok(())
 }
 

@@ -35,7 +35,7 @@ pub(super) const STATEMENTS: [&str; 21] = [
     firing::NEXT,
     firing::NOW,
     firing::RECORD,
-    firing::RELEASE,
+    firing::REWRITE,
     firing::TROUBLE,
     firing::WRITE,
     reading::FIRES,

@@ -19,7 +19,7 @@ use crate::store::sqlite::error::Result;
 use crate::store::sqlite::intake;
 use crate::store::sqlite::rows::{duration_micros, micros, time};
 use crate::store::sqlite::writer::Writer;
-use crate::store::{Cancelled, Error, Fired, NextFire};
+use crate::store::{Accepted, Cancelled, Error, Fired, NextFire};
 
 /// Whether the last job of the schedule called `s` has not come to its end.
 macro_rules! last_runs {
@@ -60,8 +60,8 @@ const RECORD: &str = "-- record a fire
 INSERT INTO offload_fires (schedule_id, fire_at, through, count, outcome, reason, job_id, recorded_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (schedule_id, fire_at) DO NOTHING";
 
-const RELEASE: &str = "-- release a fire that waited
-UPDATE offload_fires SET outcome = ?3, job_id = ?4, recorded_at = ?5 WHERE schedule_id = ?1 AND fire_at = ?2";
+const REWRITE: &str = "-- rewrite the record of a fire
+UPDATE offload_fires SET outcome = ?3, reason = ?4, job_id = ?5, recorded_at = ?6 WHERE schedule_id = ?1 AND fire_at = ?2";
 
 const WRITE: &str = "-- write a schedule after its turn
 UPDATE offload_schedules
@@ -126,10 +126,15 @@ async fn fire_one(writer: &Writer, id: ScheduleId) -> Result<Fired> {
             Some(Cancelled::TooLate(_)) | None => {}
         }
     }
+    let mut refused = HashSet::new();
     for job in turn.jobs() {
-        intake::accept_one(taken.connection(), job, now).await?;
-        fired.submitted.push(job.id);
+        match intake::accept_one(taken.connection(), job, now).await? {
+            Accepted::New { .. } => fired.submitted.push(job.id),
+            _ => drop(refused.insert(job.id)),
+        }
     }
+    turn.refuse(&refused);
+    rewrite(taken.connection(), id, &turn, now).await?;
     write(taken.connection(), id, &turn).await?;
     failpoint::reach("fire.before");
     taken.commit().await?;
@@ -169,14 +174,20 @@ async fn record_all(
         }
     }
     turn.leave_out(&before);
-    if let Some((verdict, job)) = &turn.released {
-        sqlx::query(RELEASE)
-            .bind(schedule.id.0)
+    Ok(())
+}
+
+/// Writes what has become of fires that have their records already.
+async fn rewrite(connection: &mut SqliteConnection, id: ScheduleId, turn: &Turn, now: DateTime<Utc>) -> Result<()> {
+    for (verdict, job) in turn.rewritten() {
+        sqlx::query(REWRITE)
+            .bind(id.0)
             .bind(micros(verdict.fire_at))
             .bind(verdict.outcome.as_str())
-            .bind(job.id.0)
+            .bind(verdict.reason.map(Reason::as_str))
+            .bind(job.map(|job| job.0))
             .bind(micros(now))
-            .execute(connection)
+            .execute(&mut *connection)
             .await?;
     }
     Ok(())
