@@ -3,6 +3,8 @@
 use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::compression;
+
 /// Whether a header such as `If-None-Match` names this tag, by the weak comparison of RFC 9110.
 pub(crate) fn matches_any(headers: &HeaderMap, name: HeaderName, etag: &HeaderValue) -> bool {
     let Ok(etag) = etag.to_str() else { return false };
@@ -17,8 +19,10 @@ pub(crate) fn if_match(headers: &HeaderMap, etag: &HeaderValue) -> Option<bool> 
     if values.is_empty() {
         return None;
     }
-    let mut tags = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    Some(tags.any(|tag| tag.trim() == "*" || tag.trim().as_bytes() == etag.as_bytes()))
+    let tags = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let known = etag.to_str().ok();
+    let mut tags = tags.map(str::trim);
+    Some(tags.any(|tag| tag == "*" || known.is_some_and(|known| compression::is_tag_of(tag, known))))
 }
 
 fn opaque(tag: &str) -> &str {
@@ -47,9 +51,15 @@ mod tests {
         let matches =
             |given: &'static str| if_match(&HeaderMap::from_iter([(IF_MATCH, HeaderValue::from_static(given))]), &etag);
         assert_eq!(if_match(&HeaderMap::new(), &etag), None);
-        for (given, expected) in
-            [("\"3\"", true), ("*", true), ("\"2\", \"3\"", true), ("W/\"3\"", false), ("3", false)]
-        {
+        for (given, expected) in [
+            ("\"3\"", true),
+            ("\"3-gzip\"", true),
+            ("\"3-br\"", false),
+            ("*", true),
+            ("\"2\", \"3\"", true),
+            ("W/\"3\"", false),
+            ("3", false),
+        ] {
             assert_eq!(matches(given), Some(expected), "{given}");
         }
     }

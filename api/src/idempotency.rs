@@ -14,7 +14,7 @@ pub(crate) const IDEMPOTENCY_REPLAYED: &str = "idempotency-replayed";
 
 const MAX_LENGTH: usize = 255;
 
-/// Reads the key, and ties it to the route (method and path) and the raw body.
+/// Reads the key, and ties it to the route (method and path) and the body, however it is compressed.
 pub(crate) fn read(headers: &HeaderMap, route: &str, body: &[u8]) -> Result<Option<IdempotencyKey>, Problem> {
     let Some(mut pending) = Pending::read(headers, route)? else { return Ok(None) };
     pending.body(body);

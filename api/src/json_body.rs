@@ -15,7 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use crate::body::not_encoded;
+use crate::body::decoded;
 use crate::problem::{FieldError, Problem, ProblemType};
 
 /// A body that trickles in more slowly than this is given up.
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A body that is JSON.
 #[derive(Debug)]
 pub(crate) struct JsonBody {
-    /// As it was sent.
+    /// As it was sent, before it was compressed.
     pub(crate) bytes: Bytes,
     /// As it was read.
     pub(crate) value: Value,
@@ -36,8 +36,7 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: u64) -> Result<
         let detail = "the body must be sent with `Content-Type: application/json`";
         return Err(Problem::new(ProblemType::UnsupportedMediaType, detail));
     }
-    not_encoded(headers)?;
-    parse(collect(body, limit).await?)
+    parse(collect(headers, body, limit).await?)
 }
 
 /// Reads the body of a request that needs none: nothing, or an empty JSON object.
@@ -51,7 +50,7 @@ pub(crate) async fn read_nothing(headers: &HeaderMap, body: Body, limit: u64) ->
             "this request needs no body; JSON is the only one it takes",
         ));
     }
-    let bytes = collect(body, limit).await?;
+    let bytes = collect(headers, body, limit).await?;
     if bytes.is_empty() {
         return Ok(bytes);
     }
@@ -68,20 +67,12 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn collect(body: Body, limit: u64) -> Result<Bytes, Problem> {
-    let too_long = |length: u64| length > limit;
-    if too_long(body.size_hint().lower()) {
-        return Err(Problem::too_large(limit));
-    }
-    let mut stream = body.into_data_stream();
+async fn collect(headers: &HeaderMap, body: Body, limit: u64) -> Result<Bytes, Problem> {
+    let mut pieces = decoded(headers, body, limit)?;
     let mut collected = BytesMut::new();
     let read = async {
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|_| Problem::new(ProblemType::MalformedRequest, "the body broke off"))?;
-            if too_long((collected.len() + chunk.len()) as u64) {
-                return Err(Problem::too_large(limit));
-            }
-            collected.extend_from_slice(&chunk);
+        while let Some(piece) = pieces.next().await {
+            collected.extend_from_slice(&piece?);
         }
         Ok(())
     };

@@ -8,6 +8,7 @@ mod app;
 mod batch;
 mod body;
 mod catalog;
+mod compression;
 mod conditional;
 mod envelope;
 mod hub;

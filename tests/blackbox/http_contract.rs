@@ -1,9 +1,11 @@
 //! What holds of every endpoint: files, kinds, probes, documents, headers.
 
+use async_compression::tokio::bufread::{GzipDecoder, GzipEncoder, ZstdEncoder};
 use image::ImageFormat;
 use reqwest::Method;
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tokio::io::AsyncReadExt;
 
 use crate::support::{Backend, Stack, StackBuilder, on_both_backends, samples};
 
@@ -12,6 +14,7 @@ on_both_backends! {
     a_form_uploads_too
     a_range_of_a_file_can_be_read
     every_kind_is_described
+    bodies_are_compressed_both_ways
     probes_answer
     the_document_describes_every_path
     what_is_not_there_is_a_problem
@@ -39,6 +42,32 @@ async fn a_file_comes_back_as_it_went_up(stack: &Stack) {
     assert_eq!((back.header("content-type"), back.body == content), ("image/png", true));
     let head = client.send(client.request(Method::HEAD, &format!("/v1/files/{id}"))).await.expect(200);
     assert_eq!((head.header("content-length"), head.body.len()), (content.len().to_string().as_str(), 0));
+}
+
+async fn bodies_are_compressed_both_ways(stack: &Stack) {
+    let client = stack.client();
+    let lines: String = (0..500).map(|n| json!({"kind": "echo", "payload": {"value": n}}).to_string() + "\n").collect();
+    let send = async |encoding: &str, body: Vec<u8>| {
+        let request = client.request(Method::POST, "/v1/batches").header("content-type", "application/x-ndjson");
+        client.send(request.header("content-encoding", encoding).body(body)).await
+    };
+    let (mut gzip, mut zstd) = (Vec::new(), Vec::new());
+    GzipEncoder::new(lines.as_bytes()).read_to_end(&mut gzip).await.expect("compressed");
+    ZstdEncoder::new(lines.as_bytes()).read_to_end(&mut zstd).await.expect("compressed");
+    for (encoding, body) in [("gzip", &gzip), ("zstd", &zstd)] {
+        assert_eq!(send(encoding, body.clone()).await.expect(202).json()["total"], 500, "{encoding}");
+        send(encoding, body[..body.len() / 2].to_vec()).await.problem(400);
+    }
+    let refused = send("br", gzip).await;
+    assert_eq!(refused.header("accept-encoding"), "gzip, zstd");
+    refused.problem(415);
+
+    let plain = client.get("/openapi.json").await.expect(200);
+    let packed = client.send(client.request(Method::GET, "/openapi.json").header("accept-encoding", "gzip")).await;
+    assert_eq!((packed.header("content-encoding"), packed.header("vary")), ("gzip", "accept-encoding"));
+    let mut unpacked = Vec::new();
+    GzipDecoder::new(packed.body.as_slice()).read_to_end(&mut unpacked).await.expect("whole");
+    assert!(packed.body.len() * 3 < plain.body.len() && unpacked == plain.body);
 }
 
 async fn a_form_uploads_too(stack: &Stack) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use futures_util::StreamExt;
@@ -15,7 +15,7 @@ use super::lines::{Lines, TooLong};
 use super::spool::Spool;
 use super::{MAX_JOBS, MAX_UNIQUE};
 use crate::app::App;
-use crate::body::{IDLE, not_encoded, pieces};
+use crate::body::decoded;
 use crate::catalog::Known;
 use crate::idempotency::Pending;
 use crate::json_body::{self, JsonBody};
@@ -123,22 +123,11 @@ impl Gatherer<'_> {
     /// A job a line.
     async fn lines(&mut self, body: Body) -> Result<(), Problem> {
         let limit = self.source.app.server.max_batch_bytes;
-        not_encoded(self.source.headers)?;
-        if body.size_hint().lower() > limit {
-            return Err(Problem::too_large(limit));
-        }
+        let mut pieces = decoded(self.source.headers, body, limit)?;
         let mut lines = Lines::new(self.source.app.server.max_body_bytes);
-        let mut pieces = Box::pin(pieces(body, IDLE));
-        let (mut length, mut first) = (0, true);
+        let mut first = true;
         while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|error| match error.kind() {
-                std::io::ErrorKind::TimedOut => Problem::new(ProblemType::RequestTimeout, error),
-                _ => Problem::new(ProblemType::MalformedRequest, "the body broke off"),
-            })?;
-            length += piece.len() as u64;
-            if length > limit {
-                return Err(Problem::too_large(limit));
-            }
+            let piece = piece?;
             if let Some(key) = &mut self.key {
                 key.body(&piece);
             }

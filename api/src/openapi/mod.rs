@@ -112,7 +112,9 @@ A job is accepted with `202` once it is committed; from then on it reaches exact
 `Prefer: wait=N`.\n\n\
 Every answer that is not a success is `application/problem+json` (RFC 9457) with a stable `type`. Times are RFC 3339 \
 in UTC with microseconds. Every request may carry `X-Request-Id`, which comes back, and a W3C `traceparent`, which \
-travels with the job.";
+travels with the job.\n\n\
+Bodies of requests, those of file uploads aside, may be compressed (`Content-Encoding: gzip` or `zstd`); limits are of what \
+they unpack to. Answers are compressed as `Accept-Encoding` asks, except files and streams of events.";
 
 fn tags() -> Value {
     json!([

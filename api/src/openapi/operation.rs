@@ -186,7 +186,14 @@ fn problem_response(kinds: &[ProblemType]) -> Value {
         1 => refs.next().unwrap_or_default(),
         _ => json!({ "oneOf": refs.collect::<Vec<_>>() }),
     };
-    json!({ "description": titles.join(" "), "content": { MEDIA_TYPE: { "schema": schema } } })
+    let mut object = json!({ "description": titles.join(" "), "content": { MEDIA_TYPE: { "schema": schema } } });
+    if kinds.contains(&ProblemType::UnsupportedMediaType) {
+        object["headers"] = json!({ "Accept-Encoding": {
+            "description": "The encodings that the body may have, where it is the encoding that is not supported.",
+            "schema": { "type": "string" },
+        } });
+    }
+    object
 }
 
 impl Parameter {

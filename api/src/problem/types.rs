@@ -185,13 +185,13 @@ impl ProblemType {
                 "content-too-large",
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "The body is too large",
-                "The body is longer than the server takes. `limit_bytes` says how long it may be.",
+                "The body is longer than the server takes. `limit_bytes` says how long it may be, compressed or not.",
             ),
             Self::UnsupportedMediaType => (
                 "unsupported-media-type",
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "The content type is not supported",
-                "A JSON body is sent with `Content-Type: application/json`.",
+                "A JSON body is sent with `Content-Type: application/json`, as it is or compressed: `Content-Encoding: gzip` or `zstd`. A file is not sent compressed.",
             ),
             Self::RangeNotSatisfiable => (
                 "range-not-satisfiable",

@@ -26,6 +26,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::compression;
 use crate::envelope;
 use crate::openapi::{Operation, Schemas};
 use crate::problem::{Problem, ProblemType};
@@ -146,7 +147,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         let allow = allow(&methods);
         router = router.route(path, route.fallback(async move |request: Request| other_method(&request, &allow)));
     }
-    router.fallback(nothing_here).layer(middleware::from_fn(envelope::wrap)).with_state(app)
+    router
+        .fallback(nothing_here)
+        .layer(middleware::from_fn(envelope::wrap))
+        .layer(compression::layer())
+        .layer(middleware::from_fn(compression::tag))
+        .with_state(app)
 }
 
 fn allow(methods: &[Method]) -> String {

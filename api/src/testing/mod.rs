@@ -1,6 +1,7 @@
 //! The whole intake over an embedded store and broker, for the tests at the bottom of the other files.
 
 mod answer;
+pub(crate) mod packed;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -189,7 +189,9 @@ async fn bodies_and_lines_have_their_limits() {
     let long = job(json!({"metadata": {"a": "x".repeat(2000)}}));
     let problem = lines(&app, PATH, &[], format!("{line}{long}")).await.problem(ProblemType::ContentTooLarge);
     assert_eq!((&problem["limit_bytes"], &problem["line"]), (&json!(2000), &json!(2)));
-    lines(&app, PATH, &[("content-encoding", "br")], line).await.problem(ProblemType::UnsupportedMediaType);
+    let refused = lines(&app, PATH, &[("content-encoding", "br")], line).await;
+    refused.problem(ProblemType::UnsupportedMediaType);
+    assert_eq!(refused.header("accept-encoding"), "gzip, zstd");
     app.send(request(Method::POST, PATH, &[("content-type", "text/csv")], Body::from("a")))
         .await
         .problem(ProblemType::UnsupportedMediaType);
