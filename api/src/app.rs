@@ -16,6 +16,7 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::batch::Watches;
 use crate::catalog::{Catalog, Known};
 use crate::hub::Hub;
 use crate::intake::Intake;
@@ -37,6 +38,7 @@ pub(crate) struct App {
     pub(crate) large_batches: Semaphore,
     pub(crate) valve: Arc<Valve>,
     pub(crate) hub: Hub,
+    pub(crate) watches: Watches,
     pub(crate) queues: Vec<String>,
     pub(crate) server: ServerConfig,
     pub(crate) jobs: JobsConfig,
@@ -75,6 +77,7 @@ impl App {
             publisher,
             large_batches: Semaphore::new(1),
             valve: Valve::spawn(store.clone(), jobs.window, stop.clone()),
+            watches: Watches::new(store.clone(), patience, stop.clone()),
             hub: Hub::spawn(store.clone(), broker.clone(), patience, stop.clone()),
             store,
             broker,

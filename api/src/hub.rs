@@ -110,14 +110,6 @@ async fn pass_on(broker: Arc<dyn Broker>, news: mpsc::WeakSender<News>) {
     }
 }
 
-/// A following that is told nothing for as long as what comes with it is there.
-#[cfg(test)]
-pub(crate) fn idle() -> (impl Sized, Following) {
-    let (news, inbox) = mpsc::channel(BACKLOG);
-    let (follower, following) = follower::pair(JobId::new(), None, news);
-    ((follower, inbox), following)
-}
-
 /// The task behind the hub.
 struct Desk {
     store: Arc<dyn Store>,

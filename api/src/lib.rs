@@ -25,6 +25,7 @@ mod request;
 mod routes;
 mod schedule_view;
 mod server;
+mod sse;
 mod submission;
 #[cfg(test)]
 mod testing;

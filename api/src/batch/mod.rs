@@ -6,10 +6,12 @@ mod header;
 mod lines;
 mod spool;
 mod view;
+mod watch;
 
 pub(crate) use gather::{Gathered, Source, gather};
 pub(crate) use header::Scope;
 pub(crate) use view::BatchView;
+pub(crate) use watch::{Mark, Watches};
 
 /// Jobs that one request may have.
 pub(crate) const MAX_JOBS: u64 = 1_000_000;

@@ -32,7 +32,9 @@ fn events_are_written_as_the_specification_has_them() {
 #[test]
 fn clients_come_back_at_different_times() {
     let pauses: Vec<u64> = (0..100)
-        .map(|_| preamble(JobId::new()).trim().strip_prefix("retry: ").expect("a pause").parse().expect("a number"))
+        .map(|_| {
+            sse::preamble(JobId::new().0).trim().strip_prefix("retry: ").expect("a pause").parse().expect("a number")
+        })
         .collect();
     assert!(pauses.iter().all(|pause| (1_000..3_000).contains(pause)));
     assert!(pauses.iter().any(|pause| *pause != pauses[0]));

@@ -112,6 +112,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         batches::submit::endpoint(),
         batches::list::endpoint(),
         batches::get::endpoint(),
+        batches::events::endpoint(),
         batches::add::endpoint(),
         batches::seal::endpoint(),
         batches::cancel::endpoint(),

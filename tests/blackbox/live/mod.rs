@@ -1,5 +1,6 @@
 //! Following jobs as they happen.
 
+mod batch;
 mod faults;
 mod many;
 mod socket;

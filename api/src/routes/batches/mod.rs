@@ -2,6 +2,7 @@
 
 pub(super) mod add;
 pub(super) mod cancel;
+pub(super) mod events;
 pub(super) mod get;
 pub(super) mod list;
 pub(super) mod retry;

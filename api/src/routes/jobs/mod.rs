@@ -19,14 +19,13 @@ use axum::response::{IntoResponse, Response};
 use offload_common::broker::Signal;
 use offload_common::job::Job;
 use offload_common::store::{Accepted, IdempotencyKey};
-use serde_json::json;
 
 use crate::app::App;
 use crate::idempotency::IDEMPOTENCY_REPLAYED;
-use crate::live;
-use crate::openapi::{Answer, Operation, Parameter, Schemas};
+use crate::openapi::{Answer, Operation, Schemas};
 use crate::problem::{Problem, ProblemType};
 use crate::request::RequestInfo;
+use crate::sse;
 use crate::submission::{Submission, UNIQUE_KEY_MATCHED};
 use crate::view::{self, JobView, job_path};
 use crate::waiting::Waiting;
@@ -124,11 +123,9 @@ fn accepts(operation: Operation, schemas: &mut Schemas) -> Operation {
 
 /// What following a job takes, however its events come; for the description.
 fn follows(operation: Operation) -> Operation {
-    let text = "Only what comes behind this event; for clients that cannot set the header.";
-    let schema = json!({ "type": "string", "examples": ["2-1"] });
     operation
         .of_a_job()
-        .parameter(Parameter::query(live::PARAMETER, text, schema))
+        .parameter(sse::last_event_id_parameter("2-1"))
         .problems(&[ProblemType::InvalidParameter, ProblemType::ShuttingDown])
 }
 

@@ -19,6 +19,7 @@ use crate::live::{self, Followed};
 use crate::openapi::{Answer, Operation, Schemas};
 use crate::problem::{Problem, ProblemType};
 use crate::routes::{Endpoint, Id};
+use crate::sse;
 
 /// After this long without an event the client is asked whether it is there; so long it may take to say so.
 const PING: Duration = Duration::from_secs(15);
@@ -55,7 +56,7 @@ async fn handle(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let job = JobId(id);
-    let after = live::last_event_id(&uri, &headers)?;
+    let after = sse::last_event_id(&uri, &headers)?;
     if !is_same_origin(&headers) {
         let detail =
             "`Origin` names another host than `Host`: a page follows jobs over a WebSocket from its own host only";

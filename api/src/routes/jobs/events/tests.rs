@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use axum::body::BodyDataStream;
+use axum::body::{Body, BodyDataStream};
 use axum::http::Method;
 use futures_util::StreamExt;
 use offload_common::broker::{Broker, Signal};
 use offload_common::job::transition::{Event, Failure, Retry};
 use offload_common::store::{Report, Store};
 use offload_common::testing::{eventually, factory};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
@@ -96,7 +96,9 @@ async fn a_final_job_tells_its_story_and_ends() {
     let app = TestApp::start().await;
     let id = eventful(&app).await;
     let (response, reading) = Reading::open(&app, id, None).await;
-    for (name, value) in [("content-type", EVENT_STREAM), ("cache-control", "no-store"), ("x-accel-buffering", "no")] {
+    for (name, value) in
+        [("content-type", sse::EVENT_STREAM), ("cache-control", "no-store"), ("x-accel-buffering", "no")]
+    {
         assert_eq!(response.headers()[name], value);
     }
     let events = reading.expect("a stream").all().await;
@@ -236,15 +238,4 @@ async fn who_left_is_forgotten() {
     eventually("all are followed", async || (hub.followers().await == 100).then_some(())).await;
     drop(following);
     eventually("none is left", async || (hub.followers().await == 0).then_some(())).await;
-}
-
-#[tokio::test]
-async fn an_idle_stream_shows_that_it_is_alive() {
-    let (_follower, following) = crate::hub::idle();
-    let (begin, rest, stop) = (Some("begin\n\n".to_owned()), Some(following), CancellationToken::new());
-    let mut streaming = Streaming { begin, rest, keep_alive: Duration::ZERO, stop };
-    assert_eq!(streaming.next().await.as_deref(), Some("begin\n\n"));
-    for _ in 0..3 {
-        assert_eq!(streaming.next().await.as_deref(), Some(COMMENT));
-    }
 }
