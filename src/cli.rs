@@ -48,7 +48,7 @@ pub(crate) enum Command {
     /// Run every kind of job on sample files, and show what comes of it
     Demo(DemoArgs),
     /// Submit a job, or a file of them
-    Submit(SubmitArgs),
+    Submit(Box<SubmitArgs>),
     /// Show a job
     Status(StatusArgs),
     /// Wait until jobs are final
@@ -226,7 +226,7 @@ pub(crate) struct SubmitArgs {
     /// Submit a file with a job a line (NDJSON) as one batch: all of them, or none. Sent again under the same key if it is cut
     /// off
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "payload", "files", "queue", "priority", "delay", "run_at",
-                                                           "max_attempts", "timeout", "tags", "unique_key"])]
+                                                           "max_attempts", "timeout", "tags", "unique_key", "after"])]
     pub(crate) batch: Option<PathBuf>,
 
     /// With --batch: accept the good jobs where some are bad
@@ -272,6 +272,14 @@ pub(crate) struct SubmitArgs {
     /// Where another job has the unique key: print that one, cancel it unless it runs, or fail [default: return]
     #[arg(long, requires = "unique_key", value_parser = ["return", "replace", "refuse"])]
     pub(crate) on_conflict: Option<String>,
+
+    /// Run it only once this job has ended; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub(crate) after: Vec<JobId>,
+
+    /// When a job that it runs after does not succeed: cancel it, or run it all the same once all have ended
+    #[arg(long, value_name = "POLICY", value_parser = ["cancel", "run"], requires = "after")]
+    pub(crate) after_policy: Option<String>,
 
     /// Submitting again with the same key gives the same job
     #[arg(long, value_name = "KEY")]

@@ -44,7 +44,9 @@ use std::time::Duration;
 use clap::Parser;
 use offload_worker::kind::{AnyKind, erase};
 
+pub use offload_common::job::State;
 pub use offload_common::kind::KindSpec;
+pub use offload_common::store::ParentEnd;
 pub use offload_worker::kind::{Context, JobError, JobKind};
 
 use crate::exit::Exit;

@@ -88,7 +88,11 @@ impl Writer {
                 Ok(accepted) => {
                     let dispatches = accepted.iter().filter_map(|accepted| match accepted {
                         Accepted::New { dispatch, .. } => dispatch.clone(),
-                        Accepted::Repeated(_) | Accepted::KeyReused | Accepted::Matched(_) | Accepted::Held(_) => None,
+                        Accepted::Repeated(_)
+                        | Accepted::KeyReused
+                        | Accepted::Matched(_)
+                        | Accepted::Held(_)
+                        | Accepted::Orphan(_) => None,
                     });
                     self.publisher.send(dispatches.collect());
                     results.extend(accepted.into_iter().map(Ok));

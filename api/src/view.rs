@@ -2,7 +2,10 @@
 
 use axum::http::HeaderValue;
 use chrono::{DateTime, Utc};
-use offload_common::job::{Attempt, ErrorInfo, Job, JobId, NewJob, Priority, Progress, State, WorkerId};
+use offload_common::job::{
+    After, AfterPolicy, Attempt, ErrorInfo, Job, JobId, NewJob, Parents, Priority, Progress, SHOWN_PARENTS, State,
+    WorkerId,
+};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -72,8 +75,24 @@ pub(crate) struct JobView<'a> {
     retry_of: Option<JobId>,
     /// The key that no other live job of its kind has.
     unique_key: Option<&'a str>,
+    /// The jobs that it runs after, if any: `scheduled` until they have ended.
+    parents: Option<ParentsView<'a>>,
     /// Where to go from here.
     links: Links,
+}
+
+/// The jobs that a job runs after.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Parents")]
+struct ParentsView<'a> {
+    /// How many they are.
+    total: u32,
+    /// How many of them it still waits for.
+    waiting: u32,
+    /// What becomes of it when one of them does not succeed.
+    policy: AfterPolicy,
+    /// Their ids, the first 100.
+    jobs: &'a [JobId],
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -150,8 +169,16 @@ impl<'a> From<&'a Job> for JobView<'a> {
             fire_at: job.fire_at.map(Timestamp),
             retry_of: job.retry_of,
             unique_key: job.unique_key.as_deref(),
+            parents: job.parents.as_ref().map(ParentsView::from),
             links: Links::of(job.id),
         }
+    }
+}
+
+impl<'a> From<&'a Parents> for ParentsView<'a> {
+    fn from(parents: &'a Parents) -> Self {
+        let Parents { total, waiting, policy, first } = parents;
+        Self { total: *total, waiting: *waiting, policy: *policy, jobs: first }
     }
 }
 
@@ -197,13 +224,19 @@ pub(crate) fn object<S: Serializer>(value: &Option<&RawValue>, serializer: S) ->
 /// Changes whenever the job looks different to a client. Weak, as it says nothing about bytes.
 pub(crate) fn etag(job: &Job) -> Option<HeaderValue> {
     let progress = job.progress.as_ref().map(|p| (p.fraction.to_bits(), p.message.as_deref()));
-    let seen = format!("{} {:?} {} {progress:?}", job.epoch, job.visible_state(), job.cancel_requested);
+    let waiting = job.parents.as_ref().map(|parents| parents.waiting);
+    let seen = format!("{} {:?} {} {progress:?} {waiting:?}", job.epoch, job.visible_state(), job.cancel_requested);
     let hash: String = Sha256::digest(seen).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     HeaderValue::try_from(format!("W/\"{hash}\"")).ok()
 }
 
 /// A job that was accepted just now, as it reads in the store.
 pub(crate) fn accepted(new: NewJob, state: State, created_at: DateTime<Utc>, run_at: DateTime<Utc>) -> Job {
+    let parents = new.after.map(|After { mut jobs, policy }| {
+        let total = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+        jobs.truncate(SHOWN_PARENTS as usize);
+        Parents { total, waiting: total, policy, first: jobs }
+    });
     Job {
         id: new.id,
         tenant: new.tenant,
@@ -218,7 +251,7 @@ pub(crate) fn accepted(new: NewJob, state: State, created_at: DateTime<Utc>, run
         progress: None,
         created_at,
         run_at,
-        due: run_at <= created_at,
+        due: run_at <= created_at && parents.is_none(),
         queued_at: None,
         started_at: None,
         finished_at: None,
@@ -235,5 +268,6 @@ pub(crate) fn accepted(new: NewJob, state: State, created_at: DateTime<Utc>, run
         retry_of: new.retry_of,
         worker: None,
         unique_key: new.unique.map(|unique| unique.key),
+        parents,
     }
 }

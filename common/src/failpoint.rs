@@ -6,7 +6,7 @@
 //! program itself, in the task that reaches the point.
 
 /// The steps, in the order in which a job meets them.
-pub const POINTS: [&str; 17] = [
+pub const POINTS: [&str; 18] = [
     "accept.before",
     "accept.after",
     "publish.before",
@@ -20,6 +20,7 @@ pub const POINTS: [&str; 17] = [
     "finish.after",
     "ack.before",
     "promote.after",
+    "release.after",
     "steal.after",
     "reap.after",
     "fire.before",

@@ -34,6 +34,17 @@ pub(crate) struct JobView {
     pub(crate) result: Option<RawJson>,
     /// Its last attempt's failure.
     pub(crate) error: Option<ErrorInfo>,
+    /// The jobs that it runs after.
+    pub(crate) parents: Option<ParentsView>,
+}
+
+/// The jobs that a job runs after.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ParentsView {
+    /// How many they are.
+    pub(crate) total: u32,
+    /// How many of them it still waits for.
+    pub(crate) waiting: u32,
 }
 
 /// A kind of jobs.

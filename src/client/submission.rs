@@ -1,6 +1,7 @@
 //! The body of a submission.
 
 use offload_common::RawJson;
+use offload_common::job::JobId;
 use serde::Serialize;
 
 /// A job to submit; what is left out gets the kind's default.
@@ -37,6 +38,12 @@ pub(crate) struct Submission {
     /// What becomes of it where one has: `return`, `replace` or `refuse`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) on_conflict: Option<String>,
+    /// The jobs that it runs after.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) after: Vec<JobId>,
+    /// What becomes of it when one of those does not succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) after_policy: Option<String>,
 }
 
 impl Submission {
@@ -54,6 +61,8 @@ impl Submission {
             tags: Vec::new(),
             unique_key: None,
             on_conflict: None,
+            after: Vec::new(),
+            after_policy: None,
         }
     }
 }

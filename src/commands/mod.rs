@@ -40,7 +40,7 @@ pub(crate) async fn run(cli: Cli, own: &OwnKinds) -> anyhow::Result<Exit> {
         Command::Demo(args) => demo::run(args).await,
         Command::Openapi => openapi::run(file, own),
         Command::Config(args) => config::run(file, own, args),
-        Command::Submit(args) => submit::run(args).await,
+        Command::Submit(args) => submit::run(*args).await,
         Command::Status(args) => status::run(args).await,
         Command::Wait(args) => wait::run(args).await,
         Command::Batch(args) => batch::run(args.command).await,

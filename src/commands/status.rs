@@ -25,6 +25,9 @@ pub(super) fn describe(job: &JobView) -> std::io::Result<()> {
     line(format_args!("  queue     {}", printable(&job.queue)))?;
     line(format_args!("  attempt   {} of at most {}", job.attempt, job.max_attempts))?;
     line(format_args!("  accepted  {}", job.created_at))?;
+    if let Some(parents) = job.parents.as_ref().filter(|parents| parents.waiting > 0) {
+        line(format_args!("  waits     for {} of {} jobs that it runs after", parents.waiting, parents.total))?;
+    }
     if !job.state.is_final() && job.run_at > job.created_at {
         line(format_args!("  due       {}", job.run_at))?;
     }

@@ -20,7 +20,8 @@ async fn stack(backend: Backend) -> Stack {
     StackBuilder::new(backend).start().await
 }
 
-async fn lines(client: &Client, key: Option<&str>, body: String) -> Answer {
+/// Submits a batch with a job a line.
+pub(super) async fn lines(client: &Client, key: Option<&str>, body: String) -> Answer {
     let mut request =
         client.request(Method::POST, "/v1/batches").header("content-type", "application/x-ndjson").body(body);
     if let Some(key) = key {
@@ -41,7 +42,7 @@ fn echo(count: usize, more: &Value) -> String {
 }
 
 /// Waits until the batch is finished.
-async fn finished(client: &Client, batch: &Value) -> Value {
+pub(super) async fn finished(client: &Client, batch: &Value) -> Value {
     let path = batch["links"]["self"].as_str().expect("a link");
     eventually("the batch is finished", async || {
         let response = client.request(Method::GET, path).send().await.ok()?;
@@ -68,7 +69,8 @@ async fn a_batch_runs_and_is_followed_once(stack: &Stack) {
     assert_eq!(stack.verify(&verify(stack)).await.0, Some(0));
 }
 
-fn verify(stack: &Stack) -> Vec<&str> {
+/// What `offload verify` is told of where the data is.
+pub(super) fn verify(stack: &Stack) -> Vec<&str> {
     if stack.services.is_some() { vec![] } else { vec!["--data", "data"] }
 }
 

@@ -5,6 +5,7 @@
 mod bad_input;
 mod batches;
 mod callbacks;
+mod chains;
 mod faults;
 mod http_contract;
 mod live;

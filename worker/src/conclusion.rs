@@ -133,8 +133,11 @@ impl Conclusion<'_> {
             (None, state) => tracing::debug!(%state, ran_ms, "ended"),
         }
         // The end of a linked job may make others due.
-        let releases = finish.linked && to.to.is_final();
-        if releases || to.delay.is_some_and(|delay| delay < LONGEST_NAP) {
+        let is_end = to.to.is_final();
+        if is_end && self.job.followed {
+            self.engine.release.notify_one();
+        }
+        if is_end && finish.linked || to.delay.is_some_and(|delay| delay < LONGEST_NAP) {
             self.engine.promote.notify_one();
         }
         if let Some(pointer) = pointer {

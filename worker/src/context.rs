@@ -6,7 +6,7 @@ use std::sync::Arc;
 use offload_common::callback::Callback;
 use offload_common::files::ByteStream;
 use offload_common::job::{FileId, JobId};
-use offload_common::store::{Candidate, FileRecord, Transaction};
+use offload_common::store::{Candidate, FileRecord, ParentEnd, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -14,6 +14,9 @@ use uuid::Uuid;
 use crate::engine::Engine;
 use crate::kind::JobError;
 use crate::run::Run;
+
+/// The results and errors of its parents that a job finds, in bytes.
+pub(crate) const MAX_PARENT_BYTES: u64 = 16 << 20;
 
 /// The job that is running, and what it may use.
 pub struct Context {
@@ -27,6 +30,7 @@ pub struct Context {
     pub max_attempts: u32,
     /// The W3C `traceparent` of the request that submitted it.
     pub traceparent: Option<String>,
+    has_parents: bool,
     engine: Arc<Engine>,
     run: Arc<Run>,
     transaction: Mutex<Option<Box<dyn Transaction>>>,
@@ -40,6 +44,7 @@ impl Context {
             attempt,
             max_attempts: job.max_attempts,
             traceparent: job.traceparent.clone(),
+            has_parents: job.has_parents,
             engine,
             run,
             transaction: Mutex::default(),
@@ -113,6 +118,18 @@ impl Context {
     /// A retry when the storage is not available.
     pub async fn save_file(&self, content_type: &str, content: ByteStream) -> Result<FileRecord, JobError> {
         Ok(self.engine.files.save(&self.tenant, content_type, content, u64::MAX).await?)
+    }
+
+    /// What became of the jobs that this one runs after, in the order that they were given; none if it runs after none. Results
+    /// and errors come along up to [`MAX_PARENT_BYTES`] in all; what is past its retention has neither.
+    ///
+    /// # Errors
+    /// A retry when the database is not available.
+    pub async fn parents(&self) -> Result<Vec<ParentEnd>, JobError> {
+        if !self.has_parents {
+            return Ok(Vec::new());
+        }
+        Ok(self.engine.store.parents(self.id, MAX_PARENT_BYTES).await?)
     }
 
     /// Who is told of the end of a job or a batch, with the secret that signs it.

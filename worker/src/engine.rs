@@ -47,6 +47,8 @@ pub(crate) struct Engine {
     pub(crate) ack_after: Duration,
     /// Wakes the promoter: something is due sooner than it may think.
     pub(crate) promote: Arc<Notify>,
+    /// Wakes the releaser: a job has ended that others run after.
+    pub(crate) release: Arc<Notify>,
     /// Wakes the stealer: a stolen run has ended, and where it came from there may be more.
     pub(crate) steal: Arc<Notify>,
     /// Rows that lost a worker wait for whoever has room: the stealer is to take some.

@@ -24,7 +24,7 @@ use crate::engine::Engine;
 use crate::finisher::Finisher;
 use crate::heartbeat::Heartbeat;
 use crate::kind::AnyKind;
-use crate::maintenance::{Firer, Loops, Promoter, Pruner, Reaper, Stealer};
+use crate::maintenance::{Firer, Loops, Promoter, Pruner, Reaper, Releaser, Stealer};
 use crate::probes::Probes;
 use crate::reporter::Reporter;
 use crate::run::{Runs, StopReason};
@@ -118,6 +118,7 @@ impl Worker {
             tasks: TaskTracker::new(),
             ack_after: Duration::from_secs_f64(parts.config.ack_after_seconds),
             promote: Arc::new(Notify::new()),
+            release: Arc::new(Notify::new()),
             steal: Arc::new(Notify::new()),
             rescue: AtomicBool::new(false),
             reap: Arc::new(Notify::new()),
@@ -206,6 +207,8 @@ impl Worker {
         loops.start(Promoter::new(store.clone(), publisher, parts.jobs.window), engine.promote.clone());
         let firer = Firer { store: store.clone(), broker: parts.broker.clone(), promote: engine.promote.clone() };
         loops.start(firer, Arc::default());
+        let releaser = Releaser { store: store.clone(), broker: parts.broker.clone(), promote: engine.promote.clone() };
+        loops.start(releaser, engine.release.clone());
         let lease = Duration::from_secs_f64(parts.config.lease_seconds);
         loops.start(Reaper { engine: engine.clone(), broker: parts.broker.clone(), lease }, engine.reap.clone());
         let stealer = Stealer {

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::header::{Header, Scope};
 use super::lines::{Lines, TooLong};
+use super::order::{Held, Ordering};
 use super::spool::Spool;
 use super::{MAX_JOBS, MAX_UNIQUE};
 use crate::app::App;
@@ -21,6 +22,7 @@ use crate::idempotency::Pending;
 use crate::json_body::{self, JsonBody};
 use crate::problem::{FieldError, MAX_ERRORS, Problem, ProblemType};
 use crate::request::RequestInfo;
+use crate::request::TENANT;
 use crate::submission::{Submission, kind_of};
 
 /// The media types of a job a line.
@@ -59,6 +61,7 @@ pub(crate) async fn gather(source: Source<'_>, body: Body) -> Result<Gathered, P
         known,
         key,
         unique: 0,
+        ordering: Ordering::default(),
         gathered: Gathered {
             header: Header::default(),
             spool: Spool::default(),
@@ -91,6 +94,7 @@ struct Gatherer<'a> {
     key: Option<Pending>,
     /// Jobs with unique keys so far.
     unique: u64,
+    ordering: Ordering,
     gathered: Gathered,
 }
 
@@ -115,9 +119,9 @@ impl Gatherer<'_> {
             return Err(wrong("must have a job"));
         }
         for (n, job) in jobs.into_iter().enumerate() {
-            self.job(Bytes::copy_from_slice(job.get().as_bytes()), None, &format!("/jobs/{n}")).await?;
+            self.job(Bytes::copy_from_slice(job.get().as_bytes()), None, format!("/jobs/{n}")).await?;
         }
-        Ok(())
+        self.settle().await
     }
 
     /// A job a line.
@@ -139,6 +143,7 @@ impl Gatherer<'_> {
         if let Some((number, line)) = lines.last().map_err(|long| self.too_long(&long))? {
             self.line(number, line, std::mem::take(&mut first)).await?;
         }
+        self.settle().await?;
         let open = self.source.scope == Scope::New && !self.gathered.header.sealed;
         if self.gathered.spool.count() == 0 && self.gathered.refused == 0 && !open {
             return Err(Problem::validation(vec![FieldError::at("", "must have a job")]));
@@ -158,7 +163,7 @@ impl Gatherer<'_> {
             };
             return self.header(&header, None).await.map_err(wrong);
         }
-        self.job(line, Some(number), "").await
+        self.job(line, Some(number), String::new()).await
     }
 
     async fn header(&mut self, body: &JsonBody, besides: Option<&str>) -> Result<(), Vec<FieldError>> {
@@ -172,7 +177,8 @@ impl Gatherer<'_> {
         Ok(())
     }
 
-    async fn job(&mut self, bytes: Bytes, line: Option<u64>, base: &str) -> Result<(), Problem> {
+    async fn job(&mut self, bytes: Bytes, line: Option<u64>, base: String) -> Result<(), Problem> {
+        let length = bytes.len();
         let checked = match serde_json::from_slice(&bytes) {
             Ok(value) => {
                 let body = JsonBody { bytes, value };
@@ -184,13 +190,43 @@ impl Gatherer<'_> {
         let submission = match checked {
             Ok(submission) => submission,
             Err(errors) => {
-                self.gathered.refused += 1;
-                let room = MAX_ERRORS.saturating_sub(self.gathered.refusals.len());
-                let errors = errors.into_iter().map(|error| error.within(line, base));
-                self.gathered.refusals.extend(errors.take(room));
+                self.refuse(errors, line, &base);
                 return Ok(());
             }
         };
+        if !self.ordering.holds(&submission) {
+            return self.keep(&submission).await;
+        }
+        if self.ordering.hold(Held { submission, line, base, bytes: length }) {
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps those jobs that were held back until it is known whether what they run after is there.
+    async fn settle(&mut self) -> Result<(), Problem> {
+        let parents = self.ordering.parents();
+        let app = self.source.app;
+        let unknown =
+            if parents.is_empty() { Vec::new() } else { app.ask(app.store.unknown(TENANT, &parents)).await? };
+        let unknown = unknown.into_iter().collect();
+        for Held { submission, line, base, .. } in self.ordering.take() {
+            match self.ordering.check(&submission, &unknown) {
+                errors if errors.is_empty() => self.keep(&submission).await?,
+                errors => self.refuse(errors, line, &base),
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, errors: Vec<FieldError>, line: Option<u64>, base: &str) {
+        self.gathered.refused += 1;
+        let room = MAX_ERRORS.saturating_sub(self.gathered.refusals.len());
+        let errors = errors.into_iter().map(|error| error.within(line, base));
+        self.gathered.refusals.extend(errors.take(room));
+    }
+
+    async fn keep(&mut self, submission: &Submission) -> Result<(), Problem> {
         // Of what is refused as a whole nothing needs to be kept.
         if self.gathered.refused > 0 && !self.source.partial {
             return Ok(());
@@ -205,7 +241,7 @@ impl Gatherer<'_> {
                 format!("a request takes up to {MAX_UNIQUE} jobs with a unique_key; send the others in another one");
             return Err(Problem::new(ProblemType::ContentTooLarge, detail).with("limit_jobs", MAX_UNIQUE));
         }
-        self.gathered.spool.push(&submission).await.map_err(|error| {
+        self.gathered.spool.push(submission).await.map_err(|error| {
             tracing::error!(%error, "the jobs of a batch cannot be kept in a temporary file");
             Problem::new(ProblemType::StorageUnavailable, "the jobs cannot be kept; the server's log says why")
         })

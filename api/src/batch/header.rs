@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::json_body::JsonBody;
 use crate::problem::FieldError;
 use crate::request::RequestInfo;
-use crate::submission::{Defaults, MAX_METADATA_BYTES, Rules, Submission, callback, pointer};
+use crate::submission::{Defaults, MAX_METADATA_BYTES, Names, Rules, Submission, callback, pointer};
 
 /// What may be said: of a new batch all of it, of jobs that are added to one only their defaults.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,11 @@ fn follow_up(
         let detail = "is not for a follow-up job: it is accepted in any case";
         return Err(vec![FieldError::at("/unique_key", detail)]);
     }
-    Ok(JobPlan::from(submission.into_job(request, rules.limits, false)))
+    if submission.order().is_any() {
+        let detail = "a job that follows a batch runs after all of that, and after nothing else";
+        return Err(vec![FieldError::at("/after", detail)]);
+    }
+    Ok(JobPlan::from(submission.into_job(request, rules.limits, false, &mut Names::new())))
 }
 
 fn metadata(value: &Value, raw: &RawValue) -> Result<RawJson, String> {

@@ -4,6 +4,7 @@
 mod gather;
 mod header;
 mod lines;
+mod order;
 mod spool;
 mod view;
 mod watch;

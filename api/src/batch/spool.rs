@@ -10,7 +10,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufReader};
 
 use crate::request::RequestInfo;
-use crate::submission::Submission;
+use crate::submission::{Names, Submission};
 
 /// Bytes that stay in memory.
 const MEMORY: usize = 1 << 20;
@@ -85,7 +85,7 @@ impl Spool {
             }
             (memory, _) => Box::new(memory.unwrap_or_default()),
         };
-        Ok(Jobs { source, left: self.count, request, limits, admit: Box::new(admit) })
+        Ok(Jobs { source, left: self.count, request, limits, admit: Box::new(admit), names: Names::new() })
     }
 }
 
@@ -96,6 +96,7 @@ pub(crate) struct Jobs<'a> {
     request: &'a RequestInfo,
     limits: &'a JobsConfig,
     admit: Box<dyn Fn(&Lane) -> bool + Send + 'a>,
+    names: Names,
 }
 
 impl Jobs<'_> {
@@ -107,7 +108,7 @@ impl Jobs<'_> {
             self.source.read_exact(&mut record).await?;
             let submission: Submission = serde_json::from_slice(&record)?;
             let admit = (self.admit)(submission.lane());
-            page.push(submission.into_job(self.request, self.limits, admit));
+            page.push(submission.into_job(self.request, self.limits, admit, &mut self.names));
             self.left -= 1;
             bytes += length;
         }

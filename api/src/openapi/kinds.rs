@@ -1,12 +1,14 @@
 //! The schemas of submissions: one per kind, told apart by the member `kind`.
 
 use offload_common::callback::Event;
-use offload_common::job::{OnConflict, Priority};
+use offload_common::job::{AfterPolicy, MAX_PARENTS, OnConflict, Priority};
 use offload_common::kind::KindSpec;
 use serde_json::{Map, Value, json};
 
 use super::COMPONENTS;
-use crate::submission::{MAX_ATTEMPTS, MAX_DELAY_SECONDS, MAX_TAG_CHARS, MAX_TAGS, MAX_UNIQUE_KEY_CHARS, callback};
+use crate::submission::{
+    MAX_ATTEMPTS, MAX_DELAY_SECONDS, MAX_REF_CHARS, MAX_TAG_CHARS, MAX_TAGS, MAX_UNIQUE_KEY_CHARS, callback,
+};
 
 /// The name of the schema that takes any kind.
 pub(super) const SUBMISSION: &str = "Submission";
@@ -53,7 +55,8 @@ pub(super) fn schemas(specs: &[KindSpec]) -> Map<String, Value> {
 /// What a submission may say beside kind and payload. A member that is `null` is not given.
 fn options() -> Value {
     let priorities: Vec<Value> = Priority::ALL.iter().map(|p| p.as_str().into()).chain([Value::Null]).collect();
-    let policies: Vec<Value> = OnConflict::ALL.iter().map(|p| p.as_str().into()).chain([Value::Null]).collect();
+    let on_conflict: Vec<Value> = OnConflict::ALL.iter().map(|p| p.as_str().into()).chain([Value::Null]).collect();
+    let after_policies: Vec<Value> = AfterPolicy::ALL.iter().map(|p| p.as_str().into()).chain([Value::Null]).collect();
     json!({
         "type": "object",
         "properties": {
@@ -102,10 +105,30 @@ fn options() -> Value {
                 "description": "Of the jobs of its kind that have not come to their end, one at most has this key.",
             },
             "on_conflict": {
-                "enum": policies,
+                "enum": on_conflict,
                 "default": "return",
                 "description": "What becomes of the job where a live one has its `unique_key`: `return` answers that one, \
                                 `replace` cancels it, unless it runs, and `refuse` answers 409.",
+            },
+            "ref": {
+                "type": ["string", "null"],
+                "minLength": 1,
+                "maxLength": MAX_REF_CHARS,
+                "description": "A name for those after it in the same batch request to say `after: [\"ref:…\"]`.",
+            },
+            "after": {
+                "type": ["array", "null"],
+                "maxItems": MAX_PARENTS,
+                "uniqueItems": true,
+                "items": { "type": "string", "minLength": 1 },
+                "description": "Not before these jobs have ended: ids, or `ref:` and the name of a job before it in the same \
+                                batch request.",
+            },
+            "after_policy": {
+                "enum": after_policies,
+                "default": "cancel",
+                "description": "When a job that it runs after does not succeed: `cancel` it at once, or `run` it all the same \
+                                once all of them are final.",
             },
         },
     })

@@ -1,5 +1,6 @@
 //! From a JSON body to a job: every field is checked, and everything that is wrong is reported together.
 
+mod after;
 pub(crate) mod callback;
 mod fields;
 pub(crate) mod schedule;
@@ -22,12 +23,13 @@ use crate::catalog::Known;
 use crate::json_body::JsonBody;
 use crate::problem::{FieldError, Problem};
 use crate::request::{RequestInfo, TENANT};
+pub(crate) use after::{MAX_REF_CHARS, Names, Order, unknown};
 pub(crate) use fields::Defaults;
 use fields::Fields;
 pub(crate) use fields::pointer;
 
 /// Every field that a submission may have.
-pub(crate) const FIELDS: [&str; 13] = [
+pub(crate) const FIELDS: [&str; 16] = [
     "kind",
     "payload",
     "queue",
@@ -41,6 +43,9 @@ pub(crate) const FIELDS: [&str; 13] = [
     "callback",
     "unique_key",
     "on_conflict",
+    "ref",
+    "after",
+    "after_policy",
 ];
 
 /// The answer's header that tells that its job had the unique key already.
@@ -75,6 +80,7 @@ pub(crate) struct Submission {
     tags: Vec<String>,
     callback: Option<Callback>,
     unique: Option<UniqueKey>,
+    order: Order,
     retry_of: Option<JobId>,
 }
 
@@ -101,6 +107,7 @@ struct Options {
     tags: Vec<String>,
     callback: Option<Callback>,
     unique: Option<UniqueKey>,
+    order: Order,
 }
 
 impl Options {
@@ -121,7 +128,12 @@ impl Options {
             read.map_err(|errors| fields.errors.extend(errors.into_iter().map(|e| e.within(None, "/callback")))).ok()
         });
         let unique = read_unique(fields);
-        Self { lane, run_at, delay, max_attempts, timeout, tags, callback, unique }
+        let order = Order::read(fields);
+        if unique.is_some() && order.is_any() {
+            let detail = "a job with a unique key may be left out for another one: it takes neither `ref` nor `after`";
+            fields.error("unique_key", detail);
+        }
+        Self { lane, run_at, delay, max_attempts, timeout, tags, callback, unique, order }
     }
 }
 
@@ -133,7 +145,10 @@ pub(crate) fn kind_of(body: &JsonBody) -> &str {
 impl Submission {
     /// Checks a body against the known kinds and queues and the operator's limits.
     pub(crate) fn read(body: &JsonBody, rules: &Rules<'_>) -> Result<Self, Problem> {
-        Self::check(body, rules, &Defaults::default()).map_err(Problem::validation)
+        let submission = Self::check(body, rules, &Defaults::default()).map_err(Problem::validation)?;
+        // Whether the ids stand for jobs is for the store to say.
+        let errors = submission.order.check(|_| false, |_| false);
+        if errors.is_empty() { Ok(submission) } else { Err(Problem::validation(errors)) }
     }
 
     /// The same, with what stands for fields that are not there. Answers everything that is wrong.
@@ -164,6 +179,7 @@ impl Submission {
             tags: options.tags,
             callback: options.callback,
             unique: options.unique,
+            order: options.order,
             retry_of: None,
         })
     }
@@ -199,6 +215,7 @@ impl Submission {
             tags: job.tags,
             callback,
             unique: job.unique_key.map(|key| UniqueKey { key, on_conflict: OnConflict::Refuse }),
+            order: Order::default(),
             retry_of: Some(job.id),
         }
     }
@@ -230,17 +247,24 @@ impl Submission {
         &self.lane
     }
 
-    /// The job to store. `admit` is the valve's word.
-    pub(crate) fn into_job(self, request: &RequestInfo, limits: &JobsConfig, admit: bool) -> NewJob {
+    /// Its place among others.
+    pub(crate) fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// The job to store. `admit` is the valve's word; `names` are those of the jobs before it in the same request.
+    pub(crate) fn into_job(self, request: &RequestInfo, limits: &JobsConfig, admit: bool, names: &mut Names) -> NewJob {
+        let id = JobId::new();
+        let after = self.order.settle(id, names);
         NewJob {
-            id: JobId::new(),
+            id,
             tenant: TENANT.to_owned(),
             kind: self.kind,
             lane: self.lane,
             payload: self.payload,
             run_at: self.run_at,
             delay: self.delay,
-            admit,
+            admit: admit && after.is_none(),
             max_attempts: self.max_attempts,
             timeout: self.timeout,
             retry_policy: limits.retry,
@@ -252,6 +276,7 @@ impl Submission {
             idempotency: None,
             callback: self.callback,
             unique: self.unique,
+            after,
         }
     }
 }

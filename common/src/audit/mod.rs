@@ -9,6 +9,7 @@
 mod accepted;
 mod batches;
 mod callbacks;
+mod chains;
 mod fires;
 mod history;
 mod ids;
@@ -104,6 +105,7 @@ pub async fn run(audit: &dyn Audit, plan: Plan) -> Result<Outcome> {
     let mut fires = fires::Fires::new(plan.retention, plan.overdue, plan.lease, plan.watch);
     let mut batches = batches::Batches::new(plan.retention);
     let mut callbacks = callbacks::Callbacks::new(plan.retention);
+    let mut chains = chains::Chains::new(plan.overdue, plan.lease, plan.watch);
     let mut ids = ids::Ids;
     let mut unique = unique::Unique;
     let mut checks: Vec<&mut dyn Check> = vec![
@@ -116,6 +118,7 @@ pub async fn run(audit: &dyn Audit, plan: Plan) -> Result<Outcome> {
         &mut fires,
         &mut batches,
         &mut callbacks,
+        &mut chains,
     ];
     checks.extend(ledger.as_mut().map(|check| check as &mut dyn Check));
     checks.extend(history.as_mut().map(|check| check as &mut dyn Check));

@@ -85,7 +85,8 @@ fn counts(row: &Row, found: &mut Vec<String>) {
     let unfailed = match state {
         State::Scheduled | State::Queued | State::Failed => 0..=0,
         State::Running | State::Succeeded => 1..=1,
-        State::Cancelled => 0..=1,
+        // One that never started may tell of a parent.
+        State::Cancelled => -i64::from(attempt == 0)..=1,
     };
     match row.failures {
         Some(failures) => {

@@ -171,5 +171,6 @@ fn new_job<D: Serialize>(
         idempotency: None,
         callback: None,
         unique: None,
+        after: None,
     })
 }

@@ -1,5 +1,6 @@
 //! A job: its identity, its states, what a client and what a worker see of it.
 
+mod chain;
 mod delivery;
 mod event;
 mod id;
@@ -11,6 +12,7 @@ mod state;
 pub mod transition;
 mod unique;
 
+pub use chain::{After, AfterPolicy, MAX_PARENTS, PARENT_NOT_SUCCEEDED, Parents, SHOWN_PARENTS, UnknownAfterPolicy};
 pub use delivery::{Verdict, judge};
 pub use event::{EventId, Happening, JobEvent, MOST_STEPS, NoEventId, Said, Step, Trail};
 pub use id::{BatchId, FileId, JobId, ScheduleId, WorkerId};

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Epoch, JobId, Lane, ScheduleId, State, UniqueKey, WorkerId};
+use super::{After, Epoch, JobId, Lane, Parents, ScheduleId, State, UniqueKey, WorkerId};
 use crate::RawJson;
 use crate::callback::Callback;
 use crate::retry::RetryPolicy;
@@ -117,15 +117,23 @@ pub struct NewJob {
     pub idempotency: Option<crate::store::IdempotencyKey>,
     /// Who is told of its end. It is linked then.
     pub callback: Option<Callback>,
-    /// The key that no other live job of its kind has.
+    /// The key that no other live job of its kind has. It is linked then.
     pub unique: Option<UniqueKey>,
+    /// What it runs after. Promotion brings it in, once that has ended: it is not admitted.
+    pub after: Option<After>,
 }
 
 impl NewJob {
     /// Whether its row is all there is to write of it.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.callback.is_none() && self.unique.is_none()
+        !self.is_linked() && self.after.is_none()
+    }
+
+    /// Whether its end has consequences from the beginning.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        self.callback.is_some() || self.unique.is_some()
     }
 }
 
@@ -156,7 +164,7 @@ pub struct Job {
     pub progress: Option<Progress>,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
-    /// When it is or was due.
+    /// When it is or was due; while it waits for its parents, the time before which it is not to run.
     pub run_at: DateTime<Utc>,
     /// Whether `run_at` has come, by the store's clock at the time of reading.
     pub due: bool,
@@ -192,6 +200,8 @@ pub struct Job {
     pub worker: Option<WorkerId>,
     /// The key that no other live job of its kind has.
     pub unique_key: Option<String>,
+    /// The jobs that it runs after.
+    pub parents: Option<Parents>,
 }
 
 impl Job {

@@ -64,6 +64,7 @@ impl JobPlan {
             idempotency: None,
             callback: self.callback,
             unique: None,
+            after: None,
         }
     }
 }

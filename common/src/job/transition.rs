@@ -32,11 +32,17 @@ pub struct Snapshot {
     pub losses: u32,
     /// A client wants it cancelled, and it runs.
     pub cancel_requested: bool,
+    /// It waits for other jobs to end.
+    pub waits: bool,
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// The jobs that it runs after have ended as it wants.
+    Proceed,
+    /// One of the jobs that it runs after has ended otherwise.
+    Forsake(Failure),
     /// Its time has come and its lane has room.
     Promote,
     /// A worker takes it.
@@ -131,7 +137,12 @@ pub fn decide(job: &Snapshot, event: &Event, policy: &RetryPolicy, chance: f64) 
     let unless_cancelled = |to: State| if job.cancel_requested { Cancelled } else { to };
 
     let transition = match (job.state, event) {
-        (Scheduled, Event::Promote) => Transition { to: Queued, ..keep },
+        (Scheduled, Event::Proceed) if job.waits => keep,
+        (Scheduled, Event::Forsake(failure)) if job.waits => {
+            let failure = Some((failure.code.clone(), failure.message.clone()));
+            Transition { to: Cancelled, failure, ..keep }
+        }
+        (Scheduled, Event::Promote) if !job.waits => Transition { to: Queued, ..keep },
         (Queued, Event::Claim) => Transition { to: Running, attempt: job.attempt + 1, ..keep },
         (Queued | Running, Event::Succeed) => Transition { to: Succeeded, attempt: run, ..keep },
         (Queued | Running, Event::Fail(failure)) => {
@@ -180,6 +191,8 @@ mod tests {
     fn events() -> Vec<(&'static str, Event)> {
         let failure = |retry| Event::Fail(Failure { code: "c".into(), message: "m".into(), retry });
         vec![
+            ("proceed", Event::Proceed),
+            ("forsake", Event::Forsake(Failure { code: "c".into(), message: "m".into(), retry: Retry::Never })),
             ("promote", Event::Promote),
             ("claim", Event::Claim),
             ("succeed", Event::Succeed),
@@ -221,8 +234,12 @@ mod tests {
         let mut table = String::new();
         for state in State::ALL {
             let ran = u32::from(state == State::Running);
-            let base = Snapshot { state, attempt: ran, max_attempts: 5, losses: 0, cancel_requested: false };
+            let base =
+                Snapshot { state, attempt: ran, max_attempts: 5, losses: 0, cancel_requested: false, waits: false };
             let mut cases = vec![("", base)];
+            if state == State::Scheduled {
+                cases.push((", waiting for others", Snapshot { waits: true, ..base }));
+            }
             if state == State::Running {
                 cases.push((", cancel requested", Snapshot { cancel_requested: true, ..base }));
                 cases.push((", last attempt", Snapshot { attempt: 5, ..base }));
@@ -240,18 +257,21 @@ mod tests {
     }
 
     fn any_snapshot() -> impl Strategy<Value = Snapshot> {
-        (0usize..6, 0u32..7, 1u32..7, 0u32..4, any::<bool>()).prop_map(|(s, attempt, max, losses, cancel)| Snapshot {
-            state: State::ALL[s],
-            attempt: attempt.min(max),
-            max_attempts: max,
-            losses,
-            cancel_requested: cancel,
-        })
+        (0usize..6, 0u32..7, 1u32..7, 0u32..4, any::<bool>(), any::<bool>()).prop_map(
+            |(s, attempt, max, losses, cancel, waits)| Snapshot {
+                state: State::ALL[s],
+                attempt: attempt.min(max),
+                max_attempts: max,
+                losses,
+                cancel_requested: cancel,
+                waits,
+            },
+        )
     }
 
     proptest! {
         #[test]
-        fn final_states_take_no_event(job in any_snapshot(), event in 0usize..12) {
+        fn final_states_take_no_event(job in any_snapshot(), event in 0usize..14) {
             let (_, event) = events().swap_remove(event);
             if job.state.is_final() {
                 prop_assert!(decide(&job, &event, &RetryPolicy::default(), 0.5).is_err());
@@ -259,7 +279,7 @@ mod tests {
         }
 
         #[test]
-        fn attempts_never_pass_their_limit_when_counted_by_claims(job in any_snapshot(), event in 0usize..12) {
+        fn attempts_never_pass_their_limit_when_counted_by_claims(job in any_snapshot(), event in 0usize..14) {
             let (_, event) = events().swap_remove(event);
             if job.state == State::Running
                 && let Ok(Decision::Move(t)) = decide(&job, &event, &RetryPolicy::default(), 0.5)
@@ -271,7 +291,7 @@ mod tests {
         }
 
         #[test]
-        fn a_wish_to_cancel_is_never_lost(job in any_snapshot(), event in 0usize..12) {
+        fn a_wish_to_cancel_is_never_lost(job in any_snapshot(), event in 0usize..14) {
             let (_, event) = events().swap_remove(event);
             if job.state == State::Running && job.cancel_requested
                 && let Ok(Decision::Move(t)) = decide(&job, &event, &RetryPolicy::default(), 0.5)

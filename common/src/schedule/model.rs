@@ -144,6 +144,7 @@ impl Schedule {
             idempotency: None,
             callback: template.callback.clone(),
             unique: template.unique_key.clone().map(|key| UniqueKey { key, on_conflict: OnConflict::Refuse }),
+            after: None,
         }
     }
 }

@@ -237,6 +237,23 @@ pub struct UniqueUse {
     pub live: Vec<JobId>,
 }
 
+/// A job that waits for its parents, with what their rows say, of one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingJob {
+    /// Which.
+    pub id: JobId,
+    /// How many parents it says it has.
+    pub parents: i64,
+    /// How many are named.
+    pub named: i64,
+    /// How many of those are there and not final.
+    pub unfinished: i64,
+    /// How many of those do not say that they are followed.
+    pub unfollowed: i64,
+    /// How long ago the last of them ended, or the job was accepted, if that was later; by the store's clock.
+    pub since: Duration,
+}
+
 /// A database that can be audited.
 #[async_trait]
 pub trait Audit: Send + Sync {
@@ -291,6 +308,9 @@ pub trait Audit: Send + Sync {
 
     /// Unique keys that are taken, in the order of tenant, kind and key, after one, at most `limit`.
     async fn unique_keys(&self, after: Option<&UniqueUse>, limit: u32) -> Result<Vec<UniqueUse>>;
+
+    /// Jobs that wait for their parents, in the order of their ids, after one, at most `limit`.
+    async fn waiting(&self, after: Option<JobId>, limit: u32) -> Result<Vec<WaitingJob>>;
 
     /// How many rows of a ledger hold nothing that could be an id. [`super::Error::Rejected`] where there is no such
     /// column, or its type cannot hold one.

@@ -57,7 +57,7 @@ impl Filling {
 /// The jobs of a batch, some at a time, so that they need not all be in memory.
 #[async_trait]
 pub trait Pages: Send {
-    /// The next ones, in the order of their ids; none after the last.
+    /// The next ones, in the order of their ids; none after the last. What one runs after is there already, or came before it.
     async fn next(&mut self) -> Result<Vec<NewJob>>;
 }
 
@@ -100,6 +100,8 @@ pub enum Filled {
     Sealed,
     /// A job's unique key is taken, and the job does not do without it. Nothing was written.
     Held(HeldKey),
+    /// There are no such jobs as these, which some are to run after. Nothing was written.
+    Orphans(Vec<JobId>),
 }
 
 /// How many jobs of a batch are in each state, as a client sees it.

@@ -38,6 +38,8 @@ pub enum Accepted {
     Matched(JobId),
     /// This live job has the unique key, and keeps it. Nothing was written.
     Held(JobId),
+    /// There are no such jobs as these, which it is to run after. Nothing was written.
+    Orphan(Vec<JobId>),
 }
 
 /// A pointer to a queued row: what a message consists of.

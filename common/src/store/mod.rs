@@ -8,6 +8,7 @@
 
 pub mod audit;
 mod batches;
+mod chains;
 mod fence;
 mod fleet;
 mod intake;
@@ -29,6 +30,7 @@ pub use batches::{
     Batch, BatchFilter, Batches, CancelledPage, Counts, Entered, Failed, Filled, Filling, HeldKey, NewBatch, Pages,
     Target,
 };
+pub use chains::{Chains, ParentEnd, Released};
 pub use fence::{Fate, Fence};
 pub use fleet::{Beat, RegisteredKind, Steal, Worker, WorkerInfo};
 pub use intake::{Accepted, Cancelled, Dispatch, IdempotencyKey, JobFilter, LaneDepth, Pointer};
@@ -113,9 +115,9 @@ pub trait Session: Send {
     async fn leave(self: Box<Self>) -> Result<()>;
 }
 
-/// A database that remembers jobs. What it remembers of schedules has a trait of its own: [`Schedules`].
+/// A database that remembers jobs. What it does with batches, chains and schedules has traits of its own.
 #[async_trait]
-pub trait Store: Batches + Schedules + 'static {
+pub trait Store: Batches + Chains + Schedules + 'static {
     /// Brings the schema up to date; answers the names of the migrations applied.
     async fn migrate(&self) -> Result<Vec<String>>;
 

@@ -47,6 +47,10 @@ pub struct Candidate {
     pub traceparent: Option<String>,
     /// Its end has consequences: a batch counts it.
     pub linked: bool,
+    /// Other jobs run after it.
+    pub followed: bool,
+    /// It runs after other jobs.
+    pub has_parents: bool,
 }
 
 impl Candidate {
@@ -65,6 +69,7 @@ impl Candidate {
             max_attempts: self.max_attempts,
             losses: self.losses,
             cancel_requested: self.cancel_requested,
+            waits: false,
         }
     }
 }

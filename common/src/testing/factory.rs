@@ -56,6 +56,7 @@ pub fn job() -> NewJob {
         idempotency: None,
         callback: None,
         unique: None,
+        after: None,
     }
 }
 

@@ -125,7 +125,14 @@ pub(crate) async fn left_running(store: &PostgresStore) -> Lease {
 
 /// The finish of a claimed first run that succeeded.
 pub(crate) fn success(lease: Lease) -> Finish {
-    let job = Snapshot { state: State::Running, attempt: 1, max_attempts: 5, losses: 0, cancel_requested: false };
+    let job = Snapshot {
+        state: State::Running,
+        attempt: 1,
+        max_attempts: 5,
+        losses: 0,
+        cancel_requested: false,
+        waits: false,
+    };
     let Ok(Decision::Move(transition)) = decide(&job, &Event::Succeed, &RetryPolicy::default(), 0.5) else {
         panic!("a running job can succeed")
     };

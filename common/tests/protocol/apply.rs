@@ -412,7 +412,7 @@ impl World {
 
 /// The row as `Store::fetch` reads it.
 fn candidate(n: usize, row: &Row) -> Candidate {
-    let Snapshot { state, attempt, max_attempts, losses, cancel_requested } = row.at;
+    let Snapshot { state, attempt, max_attempts, losses, cancel_requested, .. } = row.at;
     let id: JobId = job_id(n);
     Candidate {
         id,
@@ -432,5 +432,7 @@ fn candidate(n: usize, row: &Row) -> Candidate {
         queued_at: chrono::DateTime::UNIX_EPOCH,
         traceparent: None,
         linked: false,
+        followed: false,
+        has_parents: false,
     }
 }

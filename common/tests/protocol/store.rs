@@ -69,7 +69,7 @@ impl Store {
     /// Inserts a job; answers its row.
     pub(crate) fn accept(&mut self, kind: Kind, max_attempts: u32, admit: bool) -> usize {
         let state = if admit { State::Queued } else { State::Scheduled };
-        let at = Snapshot { state, attempt: 0, max_attempts, losses: 0, cancel_requested: false };
+        let at = Snapshot { state, attempt: 0, max_attempts, losses: 0, cancel_requested: false, waits: false };
         self.rows.push(Row { kind, at, epoch: 1, worker: None, nonce: None, ledger: 0, failures: 0, wished: false });
         self.rows.len() - 1
     }

@@ -35,6 +35,8 @@ pub(crate) async fn run(mut args: SubmitArgs) -> anyhow::Result<Exit> {
         tags: args.tags,
         unique_key: args.unique_key,
         on_conflict: args.on_conflict,
+        after: args.after,
+        after_policy: args.after_policy,
         ..Submission::new(&args.kind.unwrap_or_default(), payload)
     };
     let job = client.submit(&submission, args.idempotency_key.as_deref()).await?;

@@ -31,6 +31,9 @@ command = ["sh", "-c", "cat >/dev/null; [ \"$OFFLOAD_ATTEMPT\" -ge 2 ] || exit 7
 [kinds."test.broken"]
 command = ["sh", "-c", "cat >/dev/null; echo 'out of paper' >&2; exit 3"]
 
+[kinds."test.parents"]
+command = ["sh", "-c", "cat >/dev/null; cat \"$OFFLOAD_PARENTS\""]
+
 [kinds."test.killer"]
 command = ["sh", "-c", "cat >/dev/null; kill -9 $PPID; sleep 600"]
 

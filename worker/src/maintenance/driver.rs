@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use offload_common::{panics, store};
+use offload_common::{clock, panics, store};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 // What the pass under way may still take when the loops stop.
 const LAST_PASS: Duration = Duration::from_secs(2);
-// A nudge waits this long for more of its kind.
+// Nudged passes begin this far apart: what comes in between shares the next.
 const GATHER: Duration = Duration::from_millis(10);
 
 /// A loop that brings the world closer to what it should be. A pass takes no input, may run anywhere at any time, any
@@ -57,6 +57,7 @@ impl Loops {
         let (status, stop) = (self.status.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             loop {
+                let began = clock::instant();
                 let mut running = std::pin::pin!(panics::caught(reconciler.run_once()));
                 let pass = tokio::select! {
                     pass = &mut running => pass,
@@ -70,7 +71,7 @@ impl Loops {
                 let pause = note(&status, reconciler.name(), pass);
                 tokio::select! {
                     () = tokio::time::sleep(spread(pause, rand::random())) => {}
-                    () = async { nudge.notified().await; tokio::time::sleep(GATHER).await } => {}
+                    () = nudged(&nudge, began + GATHER) => {}
                     () = stop.cancelled() => return,
                 }
             }
@@ -88,6 +89,12 @@ impl Loops {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+/// Waits for a nudge, and not less than until `earliest`.
+async fn nudged(nudge: &Notify, earliest: Instant) {
+    nudge.notified().await;
+    tokio::time::sleep_until(earliest.into()).await;
 }
 
 /// Notes how a pass went; answers the pause after it.

@@ -5,6 +5,7 @@ mod firer;
 mod promoter;
 mod pruner;
 mod reaper;
+mod releaser;
 mod stealer;
 
 pub use driver::LoopStatus;
@@ -13,4 +14,5 @@ pub(crate) use firer::Firer;
 pub(crate) use promoter::{LONGEST_NAP, Promoter};
 pub(crate) use pruner::Pruner;
 pub(crate) use reaper::Reaper;
+pub(crate) use releaser::Releaser;
 pub(crate) use stealer::Stealer;

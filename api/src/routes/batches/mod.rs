@@ -25,8 +25,9 @@ use crate::app::App;
 use crate::batch::{BatchView, Gathered, batch_path};
 use crate::idempotency::IDEMPOTENCY_REPLAYED;
 use crate::openapi::{Answer, Operation, Parameter, Schemas, batch_schema, submission_schema};
-use crate::problem::{Problem, ProblemType};
+use crate::problem::{FieldError, Problem, ProblemType};
 use crate::request::{RequestInfo, TENANT};
+use crate::submission::unknown;
 
 impl App {
     /// Reads a batch.
@@ -82,6 +83,12 @@ async fn fill(app: Arc<App>, request: RequestInfo, target: Target, gathered: Gat
             let detail =
                 "a request with this Idempotency-Key is being written now; send it again to learn what became of it";
             return Err(Problem::new(ProblemType::IdempotencyKeyInUse, detail).retry_after(1));
+        }
+        Filled::Orphans(missing) => {
+            // They were there when the request was read.
+            let error =
+                |parent| FieldError::at("", format!("{}, which some of the jobs are to run after", unknown(parent)));
+            return Err(Problem::validation(missing.into_iter().map(error).collect()));
         }
         Filled::Missing => return Err(Problem::not_found(format_args!("there is no batch {id}"))),
         Filled::Sealed => {

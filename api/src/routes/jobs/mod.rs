@@ -23,10 +23,10 @@ use offload_common::store::{Accepted, IdempotencyKey};
 use crate::app::App;
 use crate::idempotency::IDEMPOTENCY_REPLAYED;
 use crate::openapi::{Answer, Operation, Schemas};
-use crate::problem::{Problem, ProblemType};
+use crate::problem::{FieldError, Problem, ProblemType};
 use crate::request::RequestInfo;
 use crate::sse;
-use crate::submission::{Submission, UNIQUE_KEY_MATCHED};
+use crate::submission::{Names, Submission, UNIQUE_KEY_MATCHED, unknown};
 use crate::view::{self, JobView, job_path};
 use crate::waiting::Waiting;
 
@@ -46,7 +46,7 @@ async fn accept(
     deadline: Instant,
 ) -> Result<Response, Problem> {
     let admit = app.valve.admit(submission.lane());
-    let mut new = submission.into_job(request, &app.jobs, admit);
+    let mut new = submission.into_job(request, &app.jobs, admit, &mut Names::new());
     new.idempotency = key;
     let mut told = None;
     let job = match app.intake.accept(new, deadline).await? {
@@ -77,6 +77,12 @@ async fn accept(
         (_, Accepted::KeyReused) => {
             let detail = "this Idempotency-Key came before with another request; use a new one";
             return Err(Problem::new(ProblemType::IdempotencyKeyReused, detail));
+        }
+        (new, Accepted::Orphan(missing)) => {
+            let given = new.after.map(|after| after.jobs).unwrap_or_default();
+            let errors = given.into_iter().enumerate().filter(|(_, parent)| missing.contains(parent));
+            let error = |(n, parent)| FieldError::at(format!("/after/{n}"), unknown(parent));
+            return Err(Problem::validation(errors.map(error).collect()));
         }
     };
     let job = match waiting.at_most {

@@ -68,6 +68,8 @@ async fn handle(
             let detail = "this Idempotency-Key came before with another request; use a new one";
             return Err(Problem::new(ProblemType::IdempotencyKeyReused, detail));
         }
+        // What a schedule submits runs after nothing.
+        Some((_, Accepted::Orphan(_))) => return Err(Problem::internal()),
     };
     let gone = format!("the job {job} that this Idempotency-Key named is gone: its retention has passed");
     let job = app.job(job).await.map_err(|problem| match problem.kind() {

@@ -51,7 +51,7 @@ impl Row {
     fn happen(&mut self, event: &Event, now: DateTime<Utc>) {
         let trail = &mut self.trail;
         let Trail { state, attempt, .. } = *trail;
-        let job = Snapshot { state, attempt, max_attempts: 3, losses: 0, cancel_requested: false };
+        let job = Snapshot { state, attempt, max_attempts: 3, losses: 0, cancel_requested: false, waits: false };
         let Ok(Decision::Move(to)) = decide(&job, event, &RetryPolicy::default(), 0.5) else { return };
         trail.epoch += 1;
         let ran_lazily = state == State::Queued && !matches!(event, Event::Cancel | Event::Decline(_));

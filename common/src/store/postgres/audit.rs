@@ -18,7 +18,7 @@ use crate::config::DatabaseConfig;
 use crate::job::{BatchId, JobId, Nonce, ScheduleId, WorkerId};
 use crate::store::audit::{
     Audit, BatchCount, CallbackUse, FireUse, FiredJob, KeyUse, LateSchedule, LedgerColumn, LedgerEntry, LedgerPage,
-    Member, Row, Seen, UniqueUse,
+    Member, Row, Seen, UniqueUse, WaitingJob,
 };
 use crate::store::row::{count, parse};
 use crate::store::{Error, LaneDepth, Result};
@@ -35,6 +35,19 @@ macro_rules! audited_columns {
 }
 
 pub(super) const NOW: &str = "-- offload: audit, the time\nSELECT statement_timestamp() AS now";
+
+/// A parent that is gone was final.
+pub(super) const WAITING: &str = "-- offload: audit, jobs that wait for others
+SELECT w.id, w.parents::bigint, p.named, p.unfinished, p.unfollowed,
+       greatest(0, extract(epoch FROM statement_timestamp() - greatest(w.created_at, p.last)) * 1000000)::bigint AS since
+FROM (SELECT j.id, j.parents, j.created_at FROM offload.jobs j
+      WHERE j.not_before IS NOT NULL AND j.id > $1 ORDER BY j.id LIMIT $2) w
+CROSS JOIN LATERAL (
+    SELECT count(*) AS named, max(q.finished_at) AS last,
+           count(*) FILTER (WHERE q.state IN ('scheduled', 'queued', 'running')) AS unfinished,
+           count(*) FILTER (WHERE q.state IN ('scheduled', 'queued', 'running') AND NOT (q.followed AND q.linked)) AS unfollowed
+    FROM offload.job_parents p LEFT JOIN offload.jobs q ON q.id = p.parent_id WHERE p.job_id = w.id) p
+ORDER BY w.id";
 
 /// An index on a partitioned table is valid once every partition has its part of it, and the partitions share no id.
 pub(super) const PRIMARY_KEY: &str = "-- offload: audit, the primary key
@@ -261,6 +274,21 @@ impl Audit for PostgresAudit {
 
     async fn unique_keys(&self, after: Option<&UniqueUse>, limit: u32) -> Result<Vec<UniqueUse>> {
         unique::used(&mut *self.line().await, after, limit).await
+    }
+
+    async fn waiting(&self, after: Option<JobId>, limit: u32) -> Result<Vec<WaitingJob>> {
+        let waiting = |row: &PgRow| {
+            Ok(WaitingJob {
+                id: JobId(get(row, "id")?),
+                parents: get(row, "parents")?,
+                named: get(row, "named")?,
+                unfinished: get(row, "unfinished")?,
+                unfollowed: get(row, "unfollowed")?,
+                since: Duration::from_micros(get::<i64>(row, "since")?.unsigned_abs()),
+            })
+        };
+        let list = sqlx::query(WAITING).bind(after.map_or(Uuid::nil(), |id| id.0)).bind(i64::from(limit));
+        self.line().await.rows(list).await?.iter().map(waiting).collect()
     }
 
     async fn blank_in_ledger(&self, ledger: &LedgerColumn) -> Result<u64> {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::connection::Line;
 use super::rows::get;
 use super::runs::bounds;
-use super::{callbacks, intake, unique};
+use super::{callbacks, chains, intake, unique};
 use crate::job::{JobId, JobPlan};
 use crate::store::row::json;
 use crate::store::{Accepted, Error, Result};
@@ -53,6 +53,7 @@ pub(super) async fn follow(line: &mut Line, ended: Vec<Uuid>) -> Result<()> {
     }
     unique::release(line, &ended).await?;
     callbacks::of_jobs(line, &ended).await?;
+    chains::ended(line, &ended).await?;
     let (least, greatest) = bounds(&ended);
     let rows = line.rows(sqlx::query(COUNT).bind(ended).bind(least).bind(greatest)).await?;
     let over = |row: &PgRow| Ok(get::<bool>(row, "over")?.then_some(get(row, "id")?));

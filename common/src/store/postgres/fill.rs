@@ -15,7 +15,7 @@ use super::intake::FIRST_EPOCH;
 use super::prune::NOW;
 use super::rows::get;
 use super::unique::{self, Contender, Settled, Standing};
-use super::{callbacks, consequences};
+use super::{callbacks, chains, consequences};
 use crate::batch::parts;
 use crate::job::{BatchId, JobId, NewJob};
 use crate::store::{
@@ -69,6 +69,7 @@ pub(super) async fn fill(line: &mut Line, filling: &Filling, jobs: &mut dyn Page
     let row = line.row(sqlx::query(NOW)).await?.ok_or_else(|| Error::Corrupt("the database knows no time".into()))?;
     let now: DateTime<Utc> = get(&row, "now")?;
     let (mut total, mut entered, mut contenders) = (0i64, Entered::default(), Vec::new());
+    let mut parents = chains::Named::default();
     loop {
         let page = jobs.next().await?;
         if page.is_empty() {
@@ -77,9 +78,15 @@ pub(super) async fn fill(line: &mut Line, filling: &Filling, jobs: &mut dyn Page
         total += i64::try_from(page.len()).unwrap_or(0);
         for part in parts(&page, COPY_BYTES, weight) {
             copy(line, filling.batch(), &page[part.clone()], now, &mut entered.dispatches).await?;
-            callbacks::keep_of_jobs(line, page[part].iter()).await?;
+            callbacks::keep_of_jobs(line, page[part.clone()].iter()).await?;
+            parents.add(line, page[part].iter()).await?;
         }
         contenders.extend(page.iter().filter_map(Contender::of));
+    }
+    let unknown = parents.tie(line).await?;
+    if !unknown.is_empty() {
+        line.rollback().await?;
+        return Ok(Filled::Orphans(unknown.into_iter().collect()));
     }
     let settled = unique::settle(line, &contenders).await?;
     if let Some(held) = held(&contenders, &settled) {

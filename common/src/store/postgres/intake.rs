@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::connection::{Line, State as LineState, Statement};
 use super::rows::get;
-use super::{callbacks, unique};
+use super::{callbacks, chains, unique};
 use crate::job::{JobId, NewJob};
 use crate::store::row::parse;
 use crate::store::{Accepted, Dispatch, Error, IdempotencyKey, Pointer, Result};
@@ -61,19 +61,55 @@ pub(super) async fn accept(line: &mut Line, jobs: &[NewJob]) -> Result<Vec<Accep
     if jobs.iter().all(NewJob::is_plain) {
         return insert(line, &jobs.iter().collect::<Vec<_>>()).await;
     }
-    // A caller may have a transaction of its own.
+    // Rows of jobs are locked before unique keys. Who runs after others locks theirs: not behind keys that it has taken.
+    let (unique, others): (Vec<&NewJob>, Vec<&NewJob>) = jobs.iter().partition(|job| job.unique.is_some());
+    let mut answers = HashMap::with_capacity(jobs.len());
+    if !unique.is_empty() {
+        let alone = begin(line).await?;
+        answers.extend(unique.iter().map(|job| job.id).zip(unique::accept(line, &unique).await?));
+        if alone {
+            line.commit().await?;
+        }
+    }
+    accept_tied(line, others, &mut answers).await?;
+    jobs.iter().map(|job| answers.remove(&job.id).ok_or_else(|| lost(job))).collect()
+}
+
+/// Opens a transaction, unless the caller has one of its own. Answers whether it did.
+async fn begin(line: &mut Line) -> Result<bool> {
     let alone = line.state() == LineState::Ready;
     if alone {
         line.begin("BEGIN").await?;
     }
-    let accepted = match jobs.iter().any(|job| job.unique.is_some()) {
-        true => unique::accept(line, jobs).await?,
-        false => write(line, &jobs.iter().collect::<Vec<_>>()).await?,
-    };
-    if alone {
-        line.commit().await?;
+    Ok(alone)
+}
+
+/// Accepts jobs of which some may run after others. Where there are none such, nothing is written, and all is begun anew
+/// without the jobs that name them.
+async fn accept_tied(line: &mut Line, mut jobs: Vec<&NewJob>, answers: &mut HashMap<JobId, Accepted>) -> Result<()> {
+    while !jobs.is_empty() {
+        let alone = begin(line).await?;
+        let accepted = write(line, &jobs).await?;
+        let new = |(_, accepted): &(&&NewJob, &Accepted)| matches!(accepted, Accepted::New { .. });
+        let mut parents = chains::Named::default();
+        parents.add(line, jobs.iter().zip(&accepted).filter(new).map(|(job, _)| *job)).await?;
+        let unknown = parents.tie(line).await?;
+        if unknown.is_empty() {
+            answers.extend(jobs.iter().map(|job| job.id).zip(accepted));
+            return if alone { line.commit().await } else { Ok(()) };
+        }
+        line.rollback().await?;
+        jobs.retain(|job| {
+            let named = job.after.iter().flat_map(|after| &after.jobs);
+            let missing: Vec<JobId> = named.filter(|parent| unknown.contains(parent)).copied().collect();
+            let known = missing.is_empty();
+            if !known {
+                answers.insert(job.id, Accepted::Orphan(missing));
+            }
+            known
+        });
     }
-    Ok(accepted)
+    Ok(())
 }
 
 /// Writes jobs with what is kept beside their rows, in a transaction that is open.
@@ -146,7 +182,7 @@ fn statement(jobs: &[&NewJob]) -> Statement<'static> {
         .bind(each(jobs, |job| job.idempotency.as_ref().map(|key| key.key.as_str())))
         .bind(each(jobs, |job| job.idempotency.as_ref().map(|key| key.fingerprint.to_vec())))
         .bind(FIRST_EPOCH)
-        .bind(each(jobs, |job| !job.is_plain()))
+        .bind(each(jobs, |job| job.is_linked()))
         .bind(each(jobs, |job| job.unique.as_ref().map(|unique| unique.key.as_str())))
 }
 

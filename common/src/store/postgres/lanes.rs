@@ -48,7 +48,7 @@ pub(super) const TAKE_TURNS: &str = "-- offload: one promoter at a time
 SELECT pg_advisory_xact_lock(16716973, 0)";
 
 /// The order in which rows are due is the order that `queued_at` gives them. A row without a trail was due when it was
-/// accepted: `queued` is what clients have seen all along.
+/// accepted: `queued` is what clients have seen all along, as they have of one whose trail ends so.
 pub(super) const PROMOTE: &str = concat!(
     "-- offload: promote
 WITH RECURSIVE ",
@@ -75,9 +75,9 @@ WITH RECURSIVE ",
 )
 UPDATE offload.jobs j
 SET state = 'queued', epoch = j.epoch + 1, queued_at = statement_timestamp() + c.n * interval '1 microsecond',
-    trail = CASE WHEN j.trail IS NOT NULL THEN ",
+    trail = CASE WHEN j.trail IS NOT NULL AND j.trail -> -1 ->> 'state' <> 'queued' THEN ",
     trail!("'queued'", at: "statement_timestamp()", run_at: "NULL"),
-    " END
+    " ELSE j.trail END
 FROM chosen c WHERE j.id = c.id
 RETURNING j.id, j.queue, j.priority::text, j.epoch, j.queued_at, j.traceparent"
 );

@@ -10,6 +10,7 @@
 mod audit;
 mod batches;
 mod callbacks;
+mod chains;
 mod connection;
 mod consequences;
 mod copy;
@@ -230,7 +231,7 @@ mod tests {
     use crate::testing::database::TestDatabase;
 
     /// Every statement that does not depend on what is asked for.
-    const STATEMENTS: [&str; 91] = [
+    const STATEMENTS: [&str; 106] = [
         audit::BATCHES,
         audit::DUE,
         audit::KEYS,
@@ -242,6 +243,7 @@ mod tests {
         audit::PRIMARY_KEY,
         audit::QUEUED,
         audit::RUNNING,
+        audit::WAITING,
         batches::BATCH,
         batches::BATCHES,
         batches::ERRORS,
@@ -256,6 +258,19 @@ mod tests {
         callbacks::KEEP,
         callbacks::OF_BATCH,
         callbacks::OF_JOBS,
+        chains::ENDED,
+        chains::ENDED_BEFORE,
+        chains::FOLLOW,
+        chains::FORGET,
+        chains::KNOWN,
+        chains::LOCK_PARENTS,
+        chains::LOOK,
+        chains::NAME_PARENTS,
+        chains::PARENTS,
+        chains::RELEASE,
+        chains::TAKE_TURNS,
+        chains::TELL,
+        chains::WAIT,
         consequences::CLOSE,
         consequences::COUNT,
         consequences::FOLLOWED,
@@ -289,6 +304,7 @@ mod tests {
         prune::DELETE_FILES,
         prune::DELETE_JOBS,
         prune::DELETE_KEYS,
+        prune::DELETE_PARENTS,
         prune::FORGET_WORKERS,
         prune::NOW,
         reads::CANCEL,

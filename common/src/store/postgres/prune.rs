@@ -44,6 +44,15 @@ pub(super) const DELETE_CALLBACKS: &str = "-- offload: delete old callbacks
 DELETE FROM offload.callbacks c
 WHERE c.fired_at <= $1 AND NOT EXISTS (SELECT FROM offload.jobs j WHERE j.id = c.job_id)";
 
+/// What is named here by a job that is gone. All that were made as long ago as that are looked at.
+pub(super) const DELETE_PARENTS: &str = "-- offload: delete the parents of old jobs
+WITH old AS MATERIALIZED (
+    SELECT p.job_id, p.place FROM offload.job_parents p
+    WHERE p.job_id < $1 AND NOT EXISTS (SELECT FROM offload.jobs j WHERE j.id = p.job_id)
+    ORDER BY p.job_id, p.place LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+DELETE FROM offload.job_parents p USING old WHERE p.job_id = old.job_id AND p.place = old.place";
+
 pub(super) const DELETE_KEYS: &str = "-- offload: delete old idempotency keys
 DELETE FROM offload.idempotency_keys k USING (
     SELECT tenant, key FROM offload.idempotency_keys WHERE created_at <= $1
@@ -103,6 +112,12 @@ pub(super) async fn prune(line: &mut Line, lasts: &LastFinishes, retention: &Ret
         let deleted = line.execute(delete).await?;
         pruned.jobs += deleted;
         if deleted < PAGE.unsigned_abs() {
+            break;
+        }
+    }
+    for _ in 0..PAGES {
+        let delete = sqlx::query(DELETE_PARENTS).bind(first_id(made_before)).bind(PAGE);
+        if line.execute(delete).await? < PAGE.unsigned_abs() {
             break;
         }
     }

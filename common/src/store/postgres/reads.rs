@@ -24,6 +24,7 @@ macro_rules! cancelling {
         "UPDATE offload.jobs j
 SET state = CASE j.state WHEN 'running' THEN j.state ELSE 'cancelled' END,
     epoch = CASE j.state WHEN 'running' THEN j.epoch ELSE j.epoch + 1 END,
+    run_at = coalesce(greatest(j.not_before, statement_timestamp()), j.run_at), not_before = NULL,
     finished_at = CASE j.state WHEN 'running' THEN NULL ELSE statement_timestamp() END,
     cancel_requested = j.state = 'running'"
     };

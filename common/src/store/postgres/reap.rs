@@ -61,6 +61,7 @@ impl Orphan {
                 max_attempts: get_count(row, "max_attempts")?,
                 losses: get_count(row, "losses")?,
                 cancel_requested: get(row, "cancel_requested")?,
+                waits: false,
             },
             traceparent: get(row, "traceparent")?,
         })

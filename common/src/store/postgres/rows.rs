@@ -4,7 +4,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::error::Origin;
-use crate::job::{Job, JobId, Lane, WorkerId};
+use crate::job::{Job, JobId, Lane, Parents, WorkerId};
 use crate::store::row::{count, json, milliseconds, parse, raw};
 use crate::store::{Candidate, Result};
 
@@ -12,7 +12,8 @@ use crate::store::{Candidate, Result};
 macro_rules! candidate_columns {
     () => {
         "j.id, j.tenant, j.kind, j.queue, j.priority::text, j.state::text, j.epoch, j.attempt, j.max_attempts, j.losses,
-    j.cancel_requested, j.timeout_ms, j.retry_policy::text, j.payload::text, j.created_at, j.queued_at, j.traceparent, j.linked"
+    j.cancel_requested, j.timeout_ms, j.retry_policy::text, j.payload::text, j.created_at, j.queued_at, j.traceparent, j.linked,
+    j.followed, j.parents IS NOT NULL AS has_parents"
     };
 }
 
@@ -20,9 +21,13 @@ macro_rules! candidate_columns {
 macro_rules! job_columns {
     () => {
         "j.id, j.tenant, j.kind, j.queue, j.priority::text, j.state::text, j.epoch, j.attempt, j.max_attempts, j.losses,
-    j.cancel_requested, j.timeout_ms, j.payload::text, j.created_at, j.queued_at, j.progress::text, j.run_at,
-    j.run_at <= statement_timestamp() AS due, j.started_at, j.finished_at, j.result::text, j.error::text, j.history::text,
-    j.metadata::text, j.tags, j.batch_id, j.schedule_id, j.fire_at, j.retry_of, j.worker_id, j.unique_key"
+    j.cancel_requested, j.timeout_ms, j.payload::text, j.created_at, j.queued_at, j.progress::text,
+    coalesce(j.not_before, j.run_at) AS run_at, j.run_at <= statement_timestamp() AS due, j.started_at, j.finished_at, j.result::text, j.error::text, j.history::text,
+    j.metadata::text, j.tags, j.batch_id, j.schedule_id, j.fire_at, j.retry_of, j.worker_id, j.unique_key,
+    j.parents, j.after_policy, CASE WHEN j.not_before IS NOT NULL THEN
+        (SELECT count(*) FROM offload.job_parents p WHERE p.job_id = j.id AND p.outcome IS NULL) END AS waits_for,
+    CASE WHEN j.parents IS NOT NULL THEN ARRAY(
+        SELECT p.parent_id FROM offload.job_parents p WHERE p.job_id = j.id ORDER BY p.place LIMIT 100) END AS first_parents"
     };
 }
 
@@ -83,6 +88,8 @@ pub(super) fn candidate(row: &PgRow) -> Result<Candidate> {
         queued_at: get::<Option<_>>(row, "queued_at")?.unwrap_or(created_at),
         traceparent: get(row, "traceparent")?,
         linked: get(row, "linked")?,
+        followed: get(row, "followed")?,
+        has_parents: get(row, "has_parents")?,
     })
 }
 
@@ -121,5 +128,17 @@ pub(super) fn job(row: &PgRow) -> Result<Job> {
         retry_of: get::<Option<_>>(row, "retry_of")?.map(JobId),
         worker: get::<Option<_>>(row, "worker_id")?.map(WorkerId),
         unique_key: get(row, "unique_key")?,
+        parents: parents(row)?,
     })
+}
+
+fn parents(row: &PgRow) -> Result<Option<Parents>> {
+    let Some(total) = get::<Option<i32>>(row, "parents")? else { return Ok(None) };
+    let first: Vec<uuid::Uuid> = get(row, "first_parents")?;
+    Ok(Some(Parents {
+        total: count("parents", total.into())?,
+        waiting: count("waits_for", get::<Option<i64>>(row, "waits_for")?.unwrap_or(0))?,
+        policy: parse("after_policy", get(row, "after_policy")?)?,
+        first: first.into_iter().map(JobId).collect(),
+    }))
 }

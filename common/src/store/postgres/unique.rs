@@ -291,11 +291,11 @@ pub(super) async fn release(line: &mut Line, ended: &[Uuid]) -> Result<()> {
 }
 
 /// Accepts jobs of which some come for keys, in a transaction that is open.
-pub(super) async fn accept(line: &mut Line, jobs: &[NewJob]) -> Result<Vec<Accepted>> {
+pub(super) async fn accept(line: &mut Line, jobs: &[&NewJob]) -> Result<Vec<Accepted>> {
     // One whose idempotency key has come before among them is answered as that one is.
     let mut firsts: HashMap<(&str, &str), &NewJob> = HashMap::new();
     let mut leading: Vec<&NewJob> = Vec::with_capacity(jobs.len());
-    for job in jobs {
+    for job in jobs.iter().copied() {
         let first = job.idempotency.as_ref().map(|key| *firsts.entry((&job.tenant, &key.key)).or_insert(job));
         if first.is_none_or(|first| first.id == job.id) {
             leading.push(job);

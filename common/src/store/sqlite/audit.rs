@@ -20,7 +20,7 @@ use crate::clock;
 use crate::job::{BatchId, JobId, ScheduleId, WorkerId};
 use crate::store::audit::{
     Audit, BatchCount, CallbackUse, FireUse, FiredJob, KeyUse, LateSchedule, LedgerColumn, LedgerEntry, LedgerPage,
-    Member, Row, Seen, UniqueUse,
+    Member, Row, Seen, UniqueUse, WaitingJob,
 };
 use crate::store::{self, Error, LaneDepth};
 
@@ -100,6 +100,15 @@ SELECT b.id, b.total, b.succeeded, b.failed, b.cancelled, b.sealed, b.finished_a
 FROM (SELECT * FROM offload_batches WHERE id > ?1 ORDER BY id LIMIT ?2) AS b
 LEFT JOIN offload_jobs AS j ON j.batch_id = b.id
 GROUP BY b.id ORDER BY b.id";
+
+/// A parent that is gone was final.
+pub(super) const WAITING: &str = "-- audit, jobs that wait for others
+SELECT w.id, w.parents, count(p.place) AS named, max(w.created_at, coalesce(max(q.finished_at), 0)) AS since,
+    count(*) FILTER (WHERE q.state IN ('scheduled', 'queued', 'running')) AS unfinished,
+    count(*) FILTER (WHERE q.state IN ('scheduled', 'queued', 'running') AND NOT (q.followed AND q.linked)) AS unfollowed
+FROM (SELECT id, parents, created_at FROM offload_jobs WHERE not_before IS NOT NULL AND id > ?1 ORDER BY id LIMIT ?2) AS w
+LEFT JOIN offload_job_parents AS p ON p.job_id = w.id LEFT JOIN offload_jobs AS q ON q.id = p.parent_id
+GROUP BY w.id ORDER BY w.id";
 
 /// An embedded database, to be audited.
 pub struct SqliteAudit {
@@ -279,6 +288,23 @@ impl Audit for SqliteAudit {
 
     async fn unique_keys(&self, after: Option<&UniqueUse>, limit: u32) -> store::Result<Vec<UniqueUse>> {
         Ok(unique::used(&self.readers, after, limit).await?)
+    }
+
+    async fn waiting(&self, after: Option<JobId>, limit: u32) -> store::Result<Vec<WaitingJob>> {
+        let after = after.map_or(Uuid::nil(), |id| id.0);
+        let rows = ask(sqlx::query(WAITING).bind(after).bind(limit).fetch_all(&self.readers).await)?;
+        let now = clock::now();
+        let waiting = |row: &SqliteRow| {
+            Ok(WaitingJob {
+                id: job_id(row)?,
+                parents: row.try_get("parents")?,
+                named: row.try_get("named")?,
+                unfinished: row.try_get("unfinished")?,
+                unfollowed: row.try_get("unfollowed")?,
+                since: (now - time(row.try_get("since")?)?).to_std().unwrap_or_default(),
+            })
+        };
+        Ok(rows.iter().map(waiting).collect::<Result<_>>()?)
     }
 
     async fn blank_in_ledger(&self, ledger: &LedgerColumn) -> store::Result<u64> {

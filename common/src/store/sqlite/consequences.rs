@@ -5,10 +5,10 @@ use chrono::{DateTime, Utc};
 use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
-use super::callbacks;
 use super::error::Result;
 use super::intake;
 use super::rows::micros;
+use super::{callbacks, chains};
 use crate::job::{JobId, JobPlan, State};
 use crate::store::row::json;
 
@@ -35,6 +35,7 @@ UPDATE offload_batches SET follow_up_job = ?2 WHERE id = ?1";
 /// Follows up on a linked job that this very transaction ended.
 pub(super) async fn follow(connection: &mut SqliteConnection, job: JobId, to: State, now: DateTime<Utc>) -> Result<()> {
     callbacks::of_job(connection, job, now).await?;
+    chains::ended(connection, job).await?;
     let count = sqlx::query(COUNT).bind(job.0).bind(to.as_str()).bind(micros(now));
     match count.fetch_optional(&mut *connection).await? {
         Some(row) if row.try_get("over")? => close(connection, row.try_get("id")?, now).await,

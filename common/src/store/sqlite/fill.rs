@@ -1,6 +1,6 @@
 //! Putting jobs into a batch: any number, in one transaction.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use super::intake::{FIND_KEY, FIRST_EPOCH, INSERT_KEY, INSERT_STREAM};
 use super::rows::{micros, string_list};
 use super::unique::{self, Standing};
 use super::writer::Writer;
-use super::{callbacks, consequences};
+use super::{callbacks, chains, consequences};
 use crate::clock;
 use crate::job::{BatchId, JobId, Lane, NewJob, OnConflict, State, UniqueKey};
 use crate::store::{Dispatch, Entered, Filled, Filling, HeldKey, Pages, Pointer, Target};
@@ -66,6 +66,11 @@ pub(super) async fn fill(writer: &Writer, filling: &Filling, jobs: &mut dyn Page
                     return Ok(Filled::Held(held));
                 }
             }
+            let unknown = tie(turn.connection(), &filling.tenant, part, now).await?;
+            if !unknown.is_empty() {
+                turn.rollback().await?;
+                return Ok(Filled::Orphans(unknown));
+            }
         }
     }
     conclude(turn.connection(), filling, written.total, now).await?;
@@ -101,6 +106,27 @@ async fn refusal(connection: &mut SqliteConnection, filling: &Filling, now: Date
         Some(false) => Some(Filled::Sealed),
         Some(true) => None,
     })
+}
+
+/// Has jobs wait for their parents. Answers those that there are none of.
+async fn tie(
+    connection: &mut SqliteConnection,
+    tenant: &str,
+    jobs: &[NewJob],
+    now: DateTime<Utc>,
+) -> Result<Vec<JobId>> {
+    let parents: BTreeSet<JobId> =
+        jobs.iter().filter_map(|job| job.after.as_ref()).flat_map(|after| after.jobs.iter().copied()).collect();
+    if parents.is_empty() {
+        return Ok(Vec::new());
+    }
+    let unknown = chains::unknown(connection, tenant, &parents.into_iter().collect::<Vec<_>>()).await?;
+    if unknown.is_empty() {
+        for job in jobs {
+            chains::tie(connection, job, now).await?;
+        }
+    }
+    Ok(unknown)
 }
 
 struct Written {

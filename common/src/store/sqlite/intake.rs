@@ -3,12 +3,12 @@
 use chrono::{DateTime, Utc};
 use sqlx::{Row, SqliteConnection};
 
-use super::callbacks;
 use super::error::Result;
 use super::moves::{Move, apply};
 use super::rows::{duration_micros, micros, number, state, string_list, time};
 use super::unique::{self, Standing};
 use super::writer::Writer;
+use super::{callbacks, chains};
 use crate::clock;
 use crate::job::transition::{Decision, Event, Illegal, Snapshot, decide};
 use crate::job::{Epoch, JobId, NewJob, State, Step};
@@ -40,7 +40,8 @@ const FORGET_KEY: &str = "-- forget an idempotency key
 DELETE FROM offload_idempotency_keys WHERE tenant = ?1 AND key = ?2";
 
 const FIND_JOB: &str = "-- find a job to cancel
-SELECT state, epoch, attempt, max_attempts, losses, cancel_requested FROM offload_jobs WHERE tenant = ?1 AND id = ?2";
+SELECT state, epoch, attempt, max_attempts, losses, cancel_requested, not_before IS NOT NULL AS waits
+FROM offload_jobs WHERE tenant = ?1 AND id = ?2";
 
 const REQUEST_CANCEL: &str = "-- note the wish to cancel a running job
 UPDATE offload_jobs SET cancel_requested = 1 WHERE id = ?1 AND epoch = ?2 AND state = 'running'";
@@ -69,14 +70,25 @@ pub(super) async fn accept_one(
     job: &NewJob,
     now: DateTime<Utc>,
 ) -> Result<Accepted> {
-    let before = match &job.idempotency {
-        Some(key) => remember(connection, job, key, now).await?,
-        None => None,
-    };
-    if let Some(answer) = before {
+    if let Some(key) = &job.idempotency
+        && let Some(answer) = used_before(connection, job, key).await?
+    {
         return Ok(answer);
     }
-    let Some(key) = &job.unique else { return insert(connection, job, now).await };
+    if let Some(after) = &job.after {
+        let unknown = chains::unknown(connection, &job.tenant, &after.jobs).await?;
+        if !unknown.is_empty() {
+            return Ok(Accepted::Orphan(unknown));
+        }
+    }
+    if let Some(key) = &job.idempotency {
+        remember(connection, job, key, now).await?;
+    }
+    let Some(key) = &job.unique else {
+        let accepted = insert(connection, job, now).await?;
+        chains::tie(connection, job, now).await?;
+        return Ok(accepted);
+    };
     match unique::take(connection, job, key).await? {
         Standing::Takes(had) => match insert(connection, job, now).await? {
             Accepted::New { created_at, run_at, state, dispatch, .. } => {
@@ -99,19 +111,26 @@ pub(super) async fn accept_one(
     }
 }
 
-/// Takes the key for this job, or answers what it was used for before.
+/// What the key was used for before, if it was.
+async fn used_before(
+    connection: &mut SqliteConnection,
+    job: &NewJob,
+    key: &IdempotencyKey,
+) -> Result<Option<Accepted>> {
+    let found = sqlx::query(FIND_KEY).bind(&job.tenant).bind(&key.key).fetch_optional(connection).await?;
+    let Some(row) = found else { return Ok(None) };
+    let same = row.try_get::<&[u8], _>("fingerprint")? == key.fingerprint;
+    let job = JobId(row.try_get("job_id")?);
+    Ok(Some(if same { Accepted::Repeated(job) } else { Accepted::KeyReused }))
+}
+
+/// Takes the key for this job.
 async fn remember(
     connection: &mut SqliteConnection,
     job: &NewJob,
     key: &IdempotencyKey,
     now: DateTime<Utc>,
-) -> Result<Option<Accepted>> {
-    let found = sqlx::query(FIND_KEY).bind(&job.tenant).bind(&key.key).fetch_optional(&mut *connection).await?;
-    if let Some(row) = found {
-        let same = row.try_get::<&[u8], _>("fingerprint")? == key.fingerprint;
-        let job = JobId(row.try_get("job_id")?);
-        return Ok(Some(if same { Accepted::Repeated(job) } else { Accepted::KeyReused }));
-    }
+) -> Result<()> {
     sqlx::query(INSERT_KEY)
         .bind(&job.tenant)
         .bind(&key.key)
@@ -120,7 +139,7 @@ async fn remember(
         .bind(micros(now))
         .execute(connection)
         .await?;
-    Ok(None)
+    Ok(())
 }
 
 /// Inserts one row.
@@ -209,6 +228,7 @@ pub(super) async fn cancel_one(
         max_attempts: number(&row, "max_attempts")?,
         losses: number(&row, "losses")?,
         cancel_requested: row.try_get("cancel_requested")?,
+        waits: row.try_get("waits")?,
     };
     let answer = match decide(&job, &Event::Cancel, &RetryPolicy::default(), 0.0) {
         Ok(Decision::Move(to)) => {

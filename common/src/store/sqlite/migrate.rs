@@ -9,13 +9,14 @@ use crate::clock;
 use crate::store::Error;
 
 /// Every migration, oldest first: name and statements. One that has been released is never changed.
-pub(super) const MIGRATIONS: [(&str, &str); 6] = [
+pub(super) const MIGRATIONS: [(&str, &str); 7] = [
     ("0001_init", include_str!("../../../../migrations/sqlite/0001_init.sql")),
     ("0002_schedules", include_str!("../../../../migrations/sqlite/0002_schedules.sql")),
     ("0003_live", include_str!("../../../../migrations/sqlite/0003_live.sql")),
     ("0004_batches", include_str!("../../../../migrations/sqlite/0004_batches.sql")),
     ("0005_callbacks", include_str!("../../../../migrations/sqlite/0005_callbacks.sql")),
     ("0006_unique_keys", include_str!("../../../../migrations/sqlite/0006_unique_keys.sql")),
+    ("0007_chains", include_str!("../../../../migrations/sqlite/0007_chains.sql")),
 ];
 
 const CREATE_RECORD: &str = "-- create the record of migrations

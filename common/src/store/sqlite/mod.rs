@@ -8,6 +8,7 @@ mod audit;
 mod batches;
 mod callbacks;
 mod cells;
+mod chains;
 mod connection;
 mod consequences;
 mod error;

@@ -14,7 +14,7 @@ pub(super) const MOVE: &str = concat!(
     "-- move a job
 UPDATE offload_jobs
 SET state = ?4, epoch = epoch + 1, attempt = ?5, losses = ?6, cancel_requested = 0,
-    run_at = coalesce(?7, run_at), queued_at = coalesce(?8, queued_at),
+    run_at = coalesce(?7, max(not_before, ?17), run_at), not_before = NULL, queued_at = coalesce(?8, queued_at),
     started_at = coalesce(?9, started_at), finished_at = ?10,
     worker_id = coalesce(?11, worker_id), run_nonce = ?12, result = ?13,
     history = CASE WHEN ?14 IS NULL THEN history ELSE json_insert(history, '$[#]', json(?14)) END,
@@ -65,6 +65,10 @@ pub(super) async fn apply(connection: &mut SqliteConnection, step: &Move<'_>) ->
     // An end is in the row itself.
     let passing = match to.to {
         state if state.is_final() => None,
+        // What waited for others and is due looks queued to clients from now on.
+        State::Scheduled if *state == State::Scheduled && due <= Some(micros(*now)) => {
+            Some(Step { epoch: epoch + 1, state: State::Queued, at: *now, run_at: None })
+        }
         State::Scheduled => Some(Step { epoch: epoch + 1, state: to.to, at: *now, run_at: due.map(time).transpose()? }),
         state => Some(Step { epoch: epoch + 1, state, at: *now, run_at: None }),
     };
@@ -85,6 +89,7 @@ pub(super) async fn apply(connection: &mut SqliteConnection, step: &Move<'_>) ->
         .bind(failed.map(|attempt| serde_json::to_string(&attempt)).transpose()?)
         .bind(to.to.is_final())
         .bind(passing.map(|step| serde_json::to_string(&step)).transpose()?)
+        .bind(micros(*now))
         .fetch_optional(&mut *connection)
         .await?;
     let Some(row) = moved else { return Ok(false) };

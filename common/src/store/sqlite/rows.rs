@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::error::Result;
 use crate::RawJson;
-use crate::job::{Attempt, ErrorInfo, Job, JobId, Lane, Nonce, State, WorkerId};
+use crate::job::{Attempt, ErrorInfo, Job, JobId, Lane, Nonce, Parents, State, WorkerId};
 use crate::store::row::{count, json, milliseconds, parse, raw};
 use crate::store::{Candidate, Error, FileRecord, Pointer};
 
@@ -93,7 +93,7 @@ pub(super) fn run(row: &SqliteRow) -> Result<(Option<WorkerId>, Option<DateTime<
 macro_rules! candidate_columns {
     () => {
         "id, tenant, kind, queue, priority, state, epoch, attempt, max_attempts, losses, cancel_requested, timeout_ms, \
-         retry_policy, payload, created_at, queued_at, traceparent, linked"
+         retry_policy, payload, created_at, queued_at, traceparent, linked, followed, parents IS NOT NULL AS has_parents"
     };
 }
 pub(super) use candidate_columns;
@@ -119,6 +119,8 @@ pub(super) fn candidate(row: &SqliteRow) -> Result<Candidate> {
         queued_at: optional_time(row.try_get("queued_at")?)?.unwrap_or(created_at),
         traceparent: row.try_get("traceparent")?,
         linked: row.try_get("linked")?,
+        followed: row.try_get("followed")?,
+        has_parents: row.try_get("has_parents")?,
     })
 }
 
@@ -127,7 +129,11 @@ macro_rules! job_columns {
     () => {
         "id, tenant, kind, queue, priority, state, epoch, attempt, max_attempts, losses, cancel_requested, progress, \
          created_at, run_at, queued_at, started_at, finished_at, timeout_ms, payload, result, history, metadata, tags, \
-         batch_id, schedule_id, fire_at, retry_of, worker_id, unique_key"
+         batch_id, schedule_id, fire_at, retry_of, worker_id, unique_key, parents, after_policy, not_before, \
+         CASE WHEN not_before IS NOT NULL THEN (SELECT count(*) FROM offload_job_parents AS p \
+             WHERE p.job_id = offload_jobs.id AND p.outcome IS NULL) END AS waits_for, \
+         CASE WHEN parents IS NOT NULL THEN (SELECT json_group_array(hex(parent_id)) FROM (SELECT p.parent_id \
+             FROM offload_job_parents AS p WHERE p.job_id = offload_jobs.id ORDER BY p.place LIMIT 100)) END AS first_parents"
     };
 }
 pub(super) use job_columns;
@@ -166,7 +172,7 @@ pub(super) fn job(row: &SqliteRow, now: i64) -> Result<Job> {
         cancel_requested: row.try_get("cancel_requested")?,
         progress: row.try_get::<Option<&str>, _>("progress")?.map(|text| json("progress", text)).transpose()?,
         created_at: time(row.try_get("created_at")?)?,
-        run_at: time(run_at)?,
+        run_at: time(row.try_get::<Option<i64>, _>("not_before")?.unwrap_or(run_at))?,
         due: run_at <= now,
         queued_at: optional_time(row.try_get("queued_at")?)?,
         started_at,
@@ -184,10 +190,23 @@ pub(super) fn job(row: &SqliteRow, now: i64) -> Result<Job> {
         retry_of: row.try_get::<Option<Uuid>, _>("retry_of")?.map(JobId),
         worker,
         unique_key: row.try_get("unique_key")?,
+        parents: parents(row)?,
     })
 }
 
-fn error_of(last: &Attempt) -> ErrorInfo {
+fn parents(row: &SqliteRow) -> Result<Option<Parents>> {
+    let Some(total) = row.try_get::<Option<i64>, _>("parents")? else { return Ok(None) };
+    let first: Vec<Uuid> = document(row, "first_parents")?;
+    Ok(Some(Parents {
+        total: count("parents", total)?,
+        waiting: count("waits_for", row.try_get::<Option<i64>, _>("waits_for")?.unwrap_or(0))?,
+        policy: word(row, "after_policy")?,
+        first: first.into_iter().map(JobId).collect(),
+    }))
+}
+
+/// The failure of an attempt.
+pub(super) fn error_of(last: &Attempt) -> ErrorInfo {
     ErrorInfo { code: last.code.clone(), message: last.message.clone(), attempt: last.attempt, at: last.ended_at }
 }
 

@@ -35,11 +35,12 @@ SELECT id, queue, priority, epoch, run_at, traceparent FROM offload_jobs
 WHERE state = 'scheduled' AND queue = ?1 AND priority = ?2 AND kind = ?3 AND run_at <= ?4
 ORDER BY run_at, id LIMIT ?5";
 
-/// A row without a trail was due when it was accepted: `queued` is what clients have seen all along.
+/// A row without a trail was due when it was accepted: `queued` is what clients have seen all along, as they have of one whose
+/// trail ends so.
 pub(super) const PROMOTE: &str = concat!(
     "-- queue due jobs
 UPDATE offload_jobs SET state = 'queued', epoch = epoch + 1, queued_at = ?2, trail = ",
-    trail!("json_object('epoch', epoch + 1, 'state', 'queued', 'at', ?3)", unless: "trail IS NULL"),
+    trail!("json_object('epoch', epoch + 1, 'state', 'queued', 'at', ?3)", unless: "trail IS NULL OR trail ->> '$[#-1].state' = 'queued'"),
     "
 WHERE state = 'scheduled' AND id IN (SELECT unhex(value) FROM json_each(?1))"
 );
@@ -205,6 +206,7 @@ pub(super) async fn reap(writer: &Writer, readers: &SqlitePool, fleet: &Fleet, p
             max_attempts: number(&row, "max_attempts")?,
             losses: number(&row, "losses")?,
             cancel_requested: row.try_get("cancel_requested")?,
+            waits: false,
         };
         let Ok(Decision::Move(to)) = decide(&job, &Event::Lose, &RetryPolicy::default(), 0.0) else { continue };
         let (worker, started_at) = run(&row)?;

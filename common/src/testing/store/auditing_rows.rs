@@ -31,7 +31,8 @@ pub async fn a_clean_life_raises_nothing(db: &impl Database) {
                     Some(session) => session,
                     None => join_roomy(&store).await,
                 };
-                jobs += 1;
+                // Its parents are jobs, too.
+                jobs += 1 + before.parents.map_or(0, |parents| parents.first.len());
             }
         }
         let outcome = audit(db, Plan { record: Some(record), ..plan() }).await;

@@ -21,8 +21,7 @@ fn led_to(accepted: &Accepted, own: JobId) -> JobId {
     match accepted {
         Accepted::New { .. } => own,
         Accepted::Repeated(first) => *first,
-        Accepted::Matched(_) | Accepted::Held(_) => panic!("it has no unique key"),
-        Accepted::KeyReused => panic!("the fingerprint is the same"),
+        other => panic!("the fingerprint is the same, and it has no unique key and no parents: {other:?}"),
     }
 }
 

@@ -20,6 +20,8 @@ pub mod callbacks;
 #[doc(hidden)]
 pub mod cancelling;
 #[doc(hidden)]
+pub mod chains;
+#[doc(hidden)]
 pub mod claiming;
 #[doc(hidden)]
 pub mod finishing;
@@ -172,6 +174,20 @@ macro_rules! store_conformance {
                 a_batch_and_its_jobs_are_told_of
                 a_callback_is_kept_as_long_as_its_job
                 a_callback_that_was_not_fired_is_found;
+            chains:
+                a_job_waits_until_its_parents_have_succeeded
+                what_has_ended_before_counts
+                a_parent_that_fails_cancels_what_follows_it_and_so_on
+                a_job_may_run_whatever_becomes_of_its_parents
+                the_later_of_both_times_counts
+                a_job_that_waits_can_be_cancelled
+                parents_must_be_there_and_of_the_same_tenant
+                jobs_of_a_batch_wait_for_each_other
+                every_way_to_an_end_is_told
+                what_became_of_parents_is_read_within_bounds
+                racing_ends_and_children_leave_nobody_waiting
+                a_row_that_waits_is_pruned_with_its_parents_named
+                a_job_that_nobody_tells_is_found;
             batches:
                 jobs_of_a_batch_read_back_as_they_were_accepted
                 every_way_to_an_end_is_counted
@@ -341,6 +357,7 @@ mod tests {
             ("unique", include_str!("unique.rs")),
             ("batches", include_str!("batches.rs")),
             ("callbacks", include_str!("callbacks.rs")),
+            ("chains", include_str!("chains.rs")),
             ("auditing_work", include_str!("auditing_work.rs")),
             ("auditing_fires", include_str!("auditing_fires.rs")),
             ("auditing_past", include_str!("auditing_past.rs")),

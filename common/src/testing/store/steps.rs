@@ -103,6 +103,7 @@ pub(super) fn snapshot(job: &Job) -> Snapshot {
         max_attempts: job.max_attempts,
         losses: job.losses,
         cancel_requested: job.cancel_requested,
+        waits: job.parents.as_ref().is_some_and(|parents| parents.waiting > 0),
     }
 }
 
@@ -133,6 +134,19 @@ pub(super) async fn finish_as(store: &Shared, finish: &Finish) -> Finished {
     let finished = store.finish(std::slice::from_ref(finish)).await.expect("written");
     assert_eq!(finished.len(), 1, "one answer per finish");
     finished.into_iter().next().expect("one")
+}
+
+/// Tells jobs of the ends of their parents until there is nothing left to tell; answers those that are cancelled by it.
+pub(super) async fn released(store: &Shared) -> Vec<JobId> {
+    let mut cancelled = Vec::new();
+    loop {
+        let released = store.release(1000).await.expect("released");
+        cancelled.extend(released.cancelled);
+        if !released.more {
+            cancelled.sort_unstable();
+            return cancelled;
+        }
+    }
 }
 
 /// A failed attempt that another may follow.

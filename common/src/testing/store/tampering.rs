@@ -51,6 +51,24 @@ impl Dialect {
         }
     }
 
+    /// The table of the ends that are still to be told of.
+    #[must_use]
+    pub fn ended_parents(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "offload.ended_parents",
+            Dialect::Sqlite => "offload_ended_parents",
+        }
+    }
+
+    /// The table of the parents of jobs.
+    #[must_use]
+    pub fn job_parents(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "offload.job_parents",
+            Dialect::Sqlite => "offload_job_parents",
+        }
+    }
+
     /// A job's id.
     #[must_use]
     pub fn id(self, job: JobId) -> String {

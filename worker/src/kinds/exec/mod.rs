@@ -6,6 +6,7 @@
 //! again, any other failure. The job is over when the program exits: what is left of its process group is killed.
 
 mod outcome;
+mod parents;
 mod process;
 mod protocol;
 mod spawner;
@@ -22,6 +23,7 @@ use offload_common::config::ExecKindConfig;
 use offload_common::kind::{BadSchema, Effects, KindCatalog, KindSpec};
 use rustix::io::Errno;
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 use tokio::process::Command;
 
 use self::process::Interrupted;
@@ -93,6 +95,9 @@ impl Exec {
         if let Some(traceparent) = &run.traceparent {
             command.env("TRACEPARENT", traceparent);
         }
+        if let Some(parents) = &run.parents {
+            command.env("OFFLOAD_PARENTS", parents.path());
+        }
         if let Some(directory) = &self.config.directory {
             command.current_dir(directory);
         }
@@ -135,6 +140,8 @@ struct Run {
     job: String,
     attempt: u32,
     traceparent: Option<String>,
+    /// What became of the jobs that it runs after, as a file that lasts as long as the run.
+    parents: Option<NamedTempFile>,
 }
 
 #[async_trait]
@@ -144,7 +151,8 @@ impl AnyKind for Exec {
     }
 
     async fn run(&self, job: &Context, payload: &RawJson) -> Result<RawJson, JobError> {
-        let run = Run { job: job.id.to_string(), attempt: job.attempt, traceparent: job.traceparent.clone() };
+        let parents = parents::file(job).await?;
+        let run = Run { job: job.id.to_string(), attempt: job.attempt, traceparent: job.traceparent.clone(), parents };
         let hear = |said| match said {
             Said::Progress(fraction, message) => job.progress(fraction, message),
             Said::Line(line) => job.log("info", line),

@@ -25,7 +25,7 @@ fn shell(script: &str) -> Exec {
 }
 
 fn job() -> Run {
-    Run { job: "the-job".to_owned(), attempt: 2, traceparent: Some("00-1-2-01".to_owned()) }
+    Run { job: "the-job".to_owned(), attempt: 2, traceparent: Some("00-1-2-01".to_owned()), parents: None }
 }
 
 async fn run(kind: &Exec, payload: &str) -> Result<String, Failure> {

@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use offload_common::callback::Callback;
 use offload_common::job::{BatchId, Epoch, EventId, FileId, Job, JobId, Lease, LogLine, NewJob, Trail, WorkerId};
 use offload_common::store::{
-    Accepted, Batch, BatchFilter, Batches, Beat, Cancelled, CancelledPage, Candidate, Claim, Claimed, Column, Dispatch,
-    Error, FileRecord, Filled, Filling, Finish, Finished, JobFilter, LaneDepth, Pages, Pointer, Pruned, ReapPolicy,
-    Reaped, RegisteredKind, Report, Result, Retention, Session, Steal, Store, TableName, Transaction, Worker,
-    WorkerInfo,
+    Accepted, Batch, BatchFilter, Batches, Beat, Cancelled, CancelledPage, Candidate, Chains, Claim, Claimed, Column,
+    Dispatch, Error, FileRecord, Filled, Filling, Finish, Finished, JobFilter, LaneDepth, Pages, ParentEnd, Pointer,
+    Pruned, ReapPolicy, Reaped, RegisteredKind, Released, Report, Result, Retention, Session, Steal, Store, TableName,
+    Transaction, Worker, WorkerInfo,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -347,6 +347,19 @@ impl Store for Faulty {
 
     async fn close(&self) {
         self.store.close().await;
+    }
+}
+
+#[async_trait]
+impl Chains for Faulty {
+    async fn unknown(&self, tenant: &str, jobs: &[JobId]) -> Result<Vec<JobId>> {
+        self.store.unknown(tenant, jobs).await
+    }
+    async fn release(&self, limit: u32) -> Result<Released> {
+        self.store.release(limit).await
+    }
+    async fn parents(&self, job: JobId, bytes: u64) -> Result<Vec<ParentEnd>> {
+        self.store.parents(job, bytes).await
     }
 }
 

@@ -41,6 +41,8 @@ fn invalid() -> Vec<(Value, Vec<&'static str>)> {
         (with(json!({"unique_key": 1})), vec!["/unique_key"]),
         (with(json!({"unique_key": "k".repeat(201)})), vec!["/unique_key"]),
         (with(json!({"unique_key": "k", "on_conflict": "ask"})), vec!["/on_conflict"]),
+        (with(json!({"unique_key": "k", "ref": "a"})), vec!["/unique_key"]),
+        (with(json!({"unique_key": "k", "after": ["0199f6c2-0000-7000-8000-000000000000"]})), vec!["/unique_key"]),
         (with(json!({"on_conflict": "replace"})), vec!["/on_conflict"]),
         (with(json!({"Kind": 1})), vec!["/Kind"]),
         (with(json!({"queue": "nonesuch"})), vec!["/queue"]),
