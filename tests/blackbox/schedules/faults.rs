@@ -22,7 +22,7 @@ async fn every_fire_happens_once(fault: &str) {
     for worker in &mut stack.workers[..2] {
         worker.exit().await;
     }
-    let so_far = jobs(&client, &path).await.len();
+    let so_far = fires(&client, &path).await.len();
     eventually("it goes on firing", async || (fires(&client, &path).await.len() >= so_far + 3).then_some(())).await;
     pause(&client, &path).await;
     let mut times: Vec<_> = jobs(&client, &path).await.iter().map(|job| at(&job["fire_at"])).collect();

@@ -47,7 +47,7 @@ fn at(value: &Value) -> DateTime<Utc> {
     value.as_str().expect("a time").parse().expect("a time")
 }
 
-/// The jobs that it submitted: one for each fire that says so, and none beside.
+/// The jobs that it submitted: one for each fire that says so, and none beside. It is not to fire meanwhile.
 async fn jobs(client: &Client, path: &str) -> Vec<Value> {
     let id = path.rsplit('/').next().expect("an id");
     let list = client.get(&format!("/v1/jobs?schedule_id={id}&limit=1000")).await.expect(200).json();

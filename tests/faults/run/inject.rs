@@ -19,8 +19,9 @@ use crate::support::{Fleet, Node, Role, pass};
 /// How long an armed process is waited for to come to its step.
 const STEP: Duration = Duration::from_secs(8);
 
-/// How long the job that kills its workers may take to come to its end.
-const HOG: Duration = Duration::from_secs(60);
+/// How long the job that kills its workers may take to come to its end: dozens that stood beside it are suspects with it, and a
+/// process runs one of those at a time.
+const HOG: Duration = Duration::from_secs(180);
 
 /// Between two of several in a row.
 const PAUSE: Duration = Duration::from_millis(300);
