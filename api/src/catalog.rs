@@ -72,8 +72,14 @@ impl Catalog {
 
     /// What is known, reading anew if `kind` is not.
     pub(crate) async fn knowing(&self, kind: &str) -> Arc<Known> {
+        self.knowing_all(&[kind]).await
+    }
+
+    /// The same for several.
+    pub(crate) async fn knowing_all(&self, kinds: &[&str]) -> Arc<Known> {
         let known = self.known().await;
-        if known.kinds.get(kind).is_some() { known } else { self.known_within(PAUSE).await }
+        let all = kinds.iter().all(|kind| known.kinds.get(kind).is_some());
+        if all { known } else { self.known_within(PAUSE).await }
     }
 
     async fn known_within(&self, age: Duration) -> Arc<Known> {

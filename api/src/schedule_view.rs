@@ -4,8 +4,10 @@ use axum::Json;
 use axum::http::header::ETAG;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use offload_common::job::{JobId, Priority, ScheduleId};
-use offload_common::schedule::{Counts, JobTemplate, Missed, Outcome, Overlap, Reason, Recurrence, Schedule};
+use offload_common::job::{BatchId, JobId, Priority, ScheduleId};
+use offload_common::schedule::{
+    BatchTemplate, Counts, JobTemplate, Missed, Outcome, Overlap, Reason, Recurrence, Schedule, Submitted, Template,
+};
 use offload_common::store::FireRecord;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -40,18 +42,22 @@ pub(crate) struct ScheduleView<'a> {
     missed: Missed,
     /// With `missed` of `all`, how many of the latest are made up for at most.
     max_missed: u32,
-    /// What becomes of a fire while the job before it has not come to its end.
+    /// What becomes of a fire while what the one before it submitted has not come to its end.
     overlap: Overlap,
-    /// What it submits.
-    job: TemplateView<'a>,
+    /// What it submits, unless that is a batch.
+    job: Option<TemplateView<'a>>,
+    /// What it submits, unless that is a job.
+    batch: Option<BatchTemplateView<'a>>,
     /// Whether it fires at all for now.
     paused: bool,
     /// The next fire; none while it is paused, and after its end.
     next_at: Option<Timestamp>,
-    /// The last fire that a job was submitted for.
+    /// The last fire that something was submitted for.
     last_fire_at: Option<Timestamp>,
-    /// That job.
+    /// The job that was, if it was one.
     last_job_id: Option<JobId>,
+    /// The batch that was, if it was one.
+    last_batch_id: Option<BatchId>,
     /// How many fires wait for it to come to its end.
     waiting: u32,
     /// What has become of its fires so far.
@@ -66,7 +72,7 @@ pub(crate) struct ScheduleView<'a> {
     links: Links,
 }
 
-/// What a schedule submits. Strings in the payload may hold placeholders for the time of the fire.
+/// A job that a schedule submits. Strings in the payload and the unique key may hold placeholders for the time of the fire.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "ScheduledJob")]
 struct TemplateView<'a> {
@@ -90,6 +96,22 @@ struct TemplateView<'a> {
     tags: &'a [String],
     /// Of the live jobs of the kind, one has it: a fire that finds it taken is skipped.
     unique_key: Option<&'a str>,
+}
+
+/// A batch that a schedule submits.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ScheduledBatch")]
+struct BatchTemplateView<'a> {
+    /// How many jobs it has.
+    total: usize,
+    /// Them, with the batch's defaults filled in; a list leaves them out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    jobs: Vec<TemplateView<'a>>,
+    /// The job that follows its end.
+    follow_up: Option<TemplateView<'a>>,
+    /// The client's own object.
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
+    metadata: Option<&'a RawValue>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -120,8 +142,10 @@ pub(crate) struct FireView {
     outcome: Outcome,
     /// Why it was not simply fired.
     reason: Option<Reason>,
-    /// The job that was submitted for it. It may be past its retention.
+    /// The job that was submitted for it, if it was one. It may be past its retention.
     job_id: Option<JobId>,
+    /// The batch that was submitted for it, if it was one.
+    batch_id: Option<BatchId>,
     /// When this was decided.
     recorded_at: Timestamp,
 }
@@ -132,6 +156,10 @@ impl<'a> ScheduleView<'a> {
         let (cron, every_seconds) = match &definition.recurrence {
             Recurrence::Cron(pattern) => (Some(pattern.as_str()), None),
             Recurrence::EverySeconds(seconds) => (None, Some(*seconds)),
+        };
+        let (job, batch) = match &definition.template {
+            Template::Job(job) => (Some(TemplateView::from(job)), None),
+            Template::Batch { batch } => (None, Some(BatchTemplateView::from(batch))),
         };
         let path = path(schedule.id);
         Self {
@@ -146,11 +174,13 @@ impl<'a> ScheduleView<'a> {
             missed: definition.missed,
             max_missed: definition.max_missed,
             overlap: definition.overlap,
-            job: TemplateView::from(&definition.job),
+            job,
+            batch,
             paused: schedule.paused,
             next_at: schedule.next_at.map(Timestamp),
             last_fire_at: schedule.last_fire_at.map(Timestamp),
-            last_job_id: schedule.last_job,
+            last_job_id: schedule.last.and_then(Submitted::job),
+            last_batch_id: schedule.last.and_then(Submitted::batch),
             waiting: schedule.waiting,
             counts: schedule.counts,
             problem: problem(schedule, app, known),
@@ -164,19 +194,39 @@ impl<'a> ScheduleView<'a> {
             },
         }
     }
+
+    /// As in a list.
+    pub(crate) fn without_jobs(mut self) -> Self {
+        if let Some(batch) = &mut self.batch {
+            batch.jobs.clear();
+        }
+        self
+    }
 }
 
 /// What keeps it from firing, or its jobs from running.
 fn problem(schedule: &Schedule, app: &App, known: &Known) -> Option<String> {
-    let job = &schedule.definition.job;
     if let Some(trouble) = &schedule.trouble {
         return Some(format!("it could not fire: {}; it is tried again every 30 s", trouble.message));
     }
-    let own_queue = known.kinds.get(&job.kind).is_some_and(|spec| spec.queue == job.queue);
-    if !own_queue && !app.queues.contains(&job.queue) {
-        return Some(format!("the queue `{}` is not configured (any more): its jobs wait", job.queue));
+    schedule.definition.template.jobs().find_map(|job| {
+        let own_queue = known.kinds.get(&job.kind).is_some_and(|spec| spec.queue == job.queue);
+        if !own_queue && !app.queues.contains(&job.queue) {
+            return Some(format!("the queue `{}` is not configured (any more): its jobs wait", job.queue));
+        }
+        (!known.is_live(&job.kind)).then(|| format!("no live worker offers the kind `{}`: its jobs wait", job.kind))
+    })
+}
+
+impl<'a> From<&'a BatchTemplate> for BatchTemplateView<'a> {
+    fn from(batch: &'a BatchTemplate) -> Self {
+        Self {
+            total: batch.jobs.len(),
+            jobs: batch.jobs.iter().map(TemplateView::from).collect(),
+            follow_up: batch.follow_up.as_ref().map(TemplateView::from),
+            metadata: batch.metadata.as_deref(),
+        }
     }
-    (!known.is_live(&job.kind)).then(|| format!("no live worker offers the kind `{}`: its jobs wait", job.kind))
 }
 
 impl<'a> From<&'a JobTemplate> for TemplateView<'a> {
@@ -203,7 +253,8 @@ impl From<&FireRecord> for FireView {
             count: record.verdict.count,
             outcome: record.verdict.outcome,
             reason: record.verdict.reason,
-            job_id: record.job,
+            job_id: record.submitted.and_then(Submitted::job),
+            batch_id: record.submitted.and_then(Submitted::batch),
             recorded_at: record.recorded_at.into(),
         }
     }

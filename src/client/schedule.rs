@@ -1,7 +1,7 @@
 //! Schedules, as a client sees and makes them.
 
 use chrono::{DateTime, Utc};
-use offload_common::job::{JobId, ScheduleId};
+use offload_common::job::{BatchId, JobId, ScheduleId};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
@@ -60,14 +60,18 @@ pub(crate) struct ScheduleView {
     pub(crate) missed: String,
     /// What becomes of overlapping ones.
     pub(crate) overlap: String,
-    /// What it submits.
-    pub(crate) job: TemplateView,
+    /// The job that it submits.
+    pub(crate) job: Option<TemplateView>,
+    /// Or the batch.
+    pub(crate) batch: Option<BatchTemplateView>,
     /// Whether it fires at all for now.
     pub(crate) paused: bool,
     /// The next fire.
     pub(crate) next_at: Option<DateTime<Utc>>,
     /// The last job that it submitted.
     pub(crate) last_job_id: Option<JobId>,
+    /// The last batch that it submitted.
+    pub(crate) last_batch_id: Option<BatchId>,
     /// What keeps it from firing.
     pub(crate) problem: Option<String>,
 }
@@ -77,6 +81,13 @@ pub(crate) struct ScheduleView {
 pub(crate) struct TemplateView {
     /// The kind's name.
     pub(crate) kind: String,
+}
+
+/// A batch that a schedule submits.
+#[derive(Debug, Deserialize)]
+pub(crate) struct BatchTemplateView {
+    /// How many jobs it has.
+    pub(crate) total: u64,
 }
 
 /// What became of a fire.
@@ -92,6 +103,8 @@ pub(crate) struct FireView {
     pub(crate) reason: Option<String>,
     /// The job that was submitted.
     pub(crate) job_id: Option<JobId>,
+    /// Or the batch.
+    pub(crate) batch_id: Option<BatchId>,
 }
 
 /// The fires that come.
@@ -110,6 +123,15 @@ pub(crate) struct PreviewedFire {
     pub(crate) local: String,
     /// Why it is then.
     pub(crate) note: Option<String>,
+}
+
+impl ScheduleView {
+    /// What it submits, in a few words.
+    pub(crate) fn submits(&self) -> String {
+        let job = self.job.as_ref().map(|job| job.kind.clone());
+        let batch = self.batch.as_ref().map(|batch| format!("a batch of {}", batch.total));
+        job.or(batch).unwrap_or_default()
+    }
 }
 
 impl Client {

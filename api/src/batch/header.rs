@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::json_body::JsonBody;
 use crate::problem::FieldError;
 use crate::request::RequestInfo;
-use crate::submission::{Defaults, MAX_METADATA_BYTES, Names, Rules, Submission, callback, pointer};
+use crate::submission::{Defaults, Names, Rules, Submission, callback, metadata, pointer};
 
 /// What may be said: of a new batch all of it, of jobs that are added to one only their defaults.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Header {
                     Ok(callback) => header.callback = Some(callback),
                     Err(wrong) => errors.extend(below("/callback", wrong)),
                 },
-                ("metadata", Some(value)) => match metadata(value, raw) {
+                ("metadata", Some(value)) => match metadata::read(value, raw) {
                     Ok(metadata) => header.metadata = Some(metadata),
                     Err(detail) => errors.push(FieldError::at("/metadata", detail)),
                 },
@@ -121,19 +121,6 @@ fn follow_up(
         return Err(vec![FieldError::at("/after", detail)]);
     }
     Ok(JobPlan::from(submission.into_job(request, rules.limits, false, &mut Names::new())))
-}
-
-fn metadata(value: &Value, raw: &RawValue) -> Result<RawJson, String> {
-    if !value.is_object() {
-        return Err("must be an object".to_owned());
-    }
-    if raw.get().len() > MAX_METADATA_BYTES {
-        return Err(format!("must not be longer than {MAX_METADATA_BYTES} bytes"));
-    }
-    if raw.get().contains("\\u0000") {
-        return Err("must not contain the character U+0000".to_owned());
-    }
-    Ok(raw.to_owned())
 }
 
 /// A member as a document of its own.

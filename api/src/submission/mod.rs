@@ -3,7 +3,9 @@
 mod after;
 pub(crate) mod callback;
 mod fields;
+pub(crate) mod metadata;
 pub(crate) mod schedule;
+pub(crate) mod template;
 mod text;
 
 use std::time::Duration;
@@ -220,8 +222,8 @@ impl Submission {
         }
     }
 
-    /// What a schedule submits again and again, with `payload` as it was written.
-    fn into_template(self, payload: RawJson, limits: &JobsConfig) -> JobTemplate {
+    /// What a schedule submits again and again, with the payload and the unique key as they were written.
+    fn into_template(self, payload: RawJson, unique_key: Option<String>, limits: &JobsConfig) -> JobTemplate {
         JobTemplate {
             kind: self.kind,
             queue: self.lane.queue,
@@ -233,7 +235,7 @@ impl Submission {
             metadata: self.metadata,
             tags: self.tags,
             callback: self.callback,
-            unique_key: self.unique.map(|unique| unique.key),
+            unique_key: self.unique.and(unique_key),
         }
     }
 

@@ -1,20 +1,17 @@
 //! From a JSON body to a schedule: a new one, or a changed one.
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use offload_common::RawJson;
 use offload_common::config::JobsConfig;
 use offload_common::job::ScheduleId;
 use offload_common::schedule::policy::MAX_MISSED;
-use offload_common::schedule::template::{self, Filling};
+use offload_common::schedule::template::Filling;
 use offload_common::schedule::{
-    Definition, INTERVAL_SECONDS, JobTemplate, MAX_JITTER_SECONDS, Missed, Overlap, Recurrence, Schedule, Timing, Zone,
+    Definition, INTERVAL_SECONDS, MAX_JITTER_SECONDS, Missed, Overlap, Recurrence, Schedule, Timing, Zone,
 };
 use serde_json::Value;
-use serde_json::value::to_raw_value;
 
 use super::fields::{Defaults, Fields};
-use super::{Submission, text};
+use super::{template, text};
 use crate::catalog::Known;
 use crate::json_body::JsonBody;
 use crate::problem::{FieldError, Problem};
@@ -33,20 +30,6 @@ pub(crate) const FIELDS: [&str; 12] = [
     "overlap",
     "job",
     "batch",
-];
-
-/// Every field that its job may have: a schedule says itself when that runs.
-const JOB_FIELDS: [&str; 10] = [
-    "kind",
-    "payload",
-    "queue",
-    "priority",
-    "max_attempts",
-    "timeout_seconds",
-    "metadata",
-    "tags",
-    "callback",
-    "unique_key",
 ];
 
 /// The longest name, in characters.
@@ -68,11 +51,6 @@ pub(crate) struct Rules<'a> {
     pub(crate) signs: bool,
     /// Now, as far as this process knows.
     pub(crate) now: DateTime<Utc>,
-}
-
-/// The kind that the body's job names, if it names one.
-pub(crate) fn kind_of(body: &JsonBody) -> &str {
-    body.value.pointer("/job/kind").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Checks a body; answers the schedule's name and what it does. What a change does not mention stays as it is `before`, and
@@ -107,18 +85,17 @@ pub(crate) fn read(
     let overlap = fields.parse::<Overlap>("overlap").or_else(|| kept(&fields, "overlap", old, |old| old.overlap));
     let max_missed = fields.integer("max_missed", 1, MAX_MISSED.into()).and_then(|n| n.try_into().ok());
     let max_missed = max_missed.or_else(|| kept(&fields, "max_missed", old, |old| old.max_missed));
-    if fields.value("batch").is_some_and(|batch| !batch.is_null()) {
-        fields.error("batch", "schedules submit single jobs so far; give a `job`");
-    }
     text::find_nul(&body.value, &mut fields.errors);
     let name_filled = name.as_deref().unwrap_or_default();
-    let job = read_job(&mut fields, old, Filling { fire_at: rules.now.fixed_offset(), id, name: name_filled }, rules);
+    let filling = Filling { fire_at: rules.now.fixed_offset(), id, name: name_filled };
+    let template = template::read(&mut fields, old.map(|old| &old.template), filling, rules);
 
-    let (Some(name), Some(recurrence), Some(job), true) = (name, recurrence, job, fields.errors.is_empty()) else {
+    let (Some(name), Some(recurrence), Some(template), true) = (name, recurrence, template, fields.errors.is_empty())
+    else {
         return Err(Problem::validation(fields.errors));
     };
     let overlap = overlap.unwrap_or_default();
-    if overlap == Overlap::CancelPrevious && job.unique_key.is_some() {
+    if overlap == Overlap::CancelPrevious && template.jobs().any(|job| job.unique_key.is_some()) {
         let detail = "a job that runs keeps its unique_key until it has stopped, and so the fire that cancels it could submit none: \
                       use another policy, or leave out the job's unique_key";
         return Err(Problem::validation(vec![FieldError::at("/overlap", detail)]));
@@ -132,7 +109,7 @@ pub(crate) fn read(
         missed: missed.unwrap_or_default(),
         max_missed: max_missed.unwrap_or(DEFAULT_MAX_MISSED),
         overlap,
-        job,
+        template,
     };
     let timed = ["cron", "every_seconds", "time_zone", "starts_at", "ends_at"].iter().any(|name| fields.present(name));
     if before.is_none() || timed {
@@ -211,71 +188,4 @@ fn check_times(definition: &Definition, now: DateTime<Utc>) -> Result<(), FieldE
         None => FieldError::at("/cron", "never fires"),
     };
     Err(wrong)
-}
-
-/// The template is checked with its placeholders filled in, and kept as it was written.
-fn read_job(
-    fields: &mut Fields<'_>,
-    old: Option<&Definition>,
-    filling: Filling<'_>,
-    rules: Rules<'_>,
-) -> Option<JobTemplate> {
-    if let Some(job) = kept(fields, "job", old, |old| old.job.clone()) {
-        return Some(job);
-    }
-    if !fields.required("job") || !fields.object("job") {
-        return None;
-    }
-    let bytes = Bytes::copy_from_slice(fields.raw("job")?.as_bytes());
-    let written = JsonBody { value: serde_json::from_slice(&bytes).ok()?, bytes };
-    let mut errors = Vec::new();
-    let (filled, payload) = fill(&written, &filling, &mut errors);
-    let of_jobs = super::Rules { known: rules.known, queues: rules.queues, limits: rules.limits, signs: rules.signs };
-    let checked = Submission::check(&filled?, &of_jobs, &Defaults::default());
-    let submission = checked.map_err(|more| errors.extend(more)).ok();
-    let wrong = errors
-        .into_iter()
-        .map(|error| FieldError { pointer: error.pointer.map(|pointer| format!("/job{pointer}")), ..error });
-    let before = fields.errors.len();
-    fields.errors.extend(wrong);
-    let sound = fields.errors.len() == before;
-    Some(submission.filter(|_| sound)?.into_template(payload?, rules.limits))
-}
-
-/// The job's body as of one fire, and its payload as it was written.
-fn fill(
-    written: &JsonBody,
-    filling: &Filling<'_>,
-    errors: &mut Vec<FieldError>,
-) -> (Option<JsonBody>, Option<RawJson>) {
-    let mut payload = None;
-    let mut filled = String::from("{");
-    for (name, raw) in written.members() {
-        let is_time = ["run_at", "delay_seconds"].contains(&name.as_ref());
-        if !JOB_FIELDS.contains(&name.as_ref()) {
-            let detail = if is_time {
-                "must not be given: the schedule says when it runs".to_owned()
-            } else {
-                format!("is not a field of a schedule's job; the fields are {}", JOB_FIELDS.join(", "))
-            };
-            errors.push(FieldError::at(super::pointer("", &name), detail));
-            continue;
-        }
-        let mut value = raw.to_owned();
-        if name == "payload" {
-            if let Err(unknown) = template::check(raw.get()) {
-                errors.push(FieldError::at("/payload", unknown.to_string()));
-            }
-            payload = Some(raw.to_owned());
-            value = template::fill(raw, filling);
-        }
-        let Ok(name) = to_raw_value(&name) else { continue };
-        if filled.len() > 1 {
-            filled.push(',');
-        }
-        filled += &format!("{}:{}", name.get(), value.get());
-    }
-    filled.push('}');
-    let value = serde_json::from_str(&filled).ok();
-    (value.map(|value| JsonBody { bytes: filled.into(), value }), payload)
 }

@@ -1,4 +1,4 @@
-//! A fire happens once: it has the job that its record names, no job shares it, and no schedule is passed over.
+//! A fire happens once: what its record names is there, no other job or batch shares it, and no schedule is passed over.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use super::watch::Watch;
 use super::{Check, PAGE, Report};
 use crate::clock;
 use crate::job::ScheduleId;
+use crate::schedule::Submitted;
 use crate::store::Result;
 use crate::store::audit::{Audit, LateSchedule, Seen};
 
@@ -46,10 +47,11 @@ impl Fires {
             let page = audit.fires(last, PAGE).await?;
             self.report.looked_at += page.len() as u64;
             for fire in page.iter().filter(|fire| !fire.present && fire.age < self.retention) {
-                let Some(job) = fire.job else { continue };
+                let Some(submitted) = fire.submitted else { continue };
                 let (outcome, at, schedule) = (fire.outcome.as_str(), fire.fire_at, fire.schedule);
-                let problem = format!("schedule {schedule} says `{outcome}` of its fire at {at}, and the job is gone");
-                self.report.find([job], problem, GONE);
+                let what = named(submitted);
+                let problem = format!("schedule {schedule} says `{outcome}` of its fire at {at}, and {what} is gone");
+                self.report.find(Vec::from_iter(submitted.job()), problem, GONE);
             }
             match page.last() {
                 Some(fire) => last = Some((fire.schedule, fire.fire_at)),
@@ -62,13 +64,17 @@ impl Fires {
         let mut last = None;
         loop {
             let page = audit.fired(last, PAGE).await?;
-            for fired in page.iter().filter(|fired| fired.recorded != Some(Some(fired.job))) {
+            for fired in page.iter().filter(|fired| fired.recorded != Some(Some(fired.expected))) {
                 let at = fired.fire_at.map_or_else(|| "no time".to_owned(), |at| at.to_string());
                 let schedule = fired.schedule;
                 match fired.recorded {
                     Some(Some(other)) => {
-                        let problem = format!("both jobs are of the fire of schedule {schedule} at {at}");
-                        self.report.find([fired.job, other], problem, SHARED);
+                        let what = named(other);
+                        let problem = format!(
+                            "the fire of schedule {schedule} at {at} submitted {what}, and this one is of it, too"
+                        );
+                        let jobs: Vec<_> = [fired.job].into_iter().chain(other.job()).collect();
+                        self.report.find(jobs, problem, SHARED);
                     }
                     Some(None) => {
                         let problem = format!("the fire of schedule {schedule} at {at} says that it has no job");
@@ -125,6 +131,13 @@ impl Fires {
             self.report.find(Vec::new(), format!("schedule {id} ({name:?}) has been due since {next_at}"), LATE);
         }
         Ok(())
+    }
+}
+
+fn named(submitted: Submitted) -> String {
+    match submitted {
+        Submitted::Job(_) => "the job".to_owned(),
+        Submitted::Batch(id) => format!("batch {id}"),
     }
 }
 

@@ -41,7 +41,7 @@ impl Schedule {
             anchor,
             next_at,
             last_fire_at: None,
-            last_job: None,
+            last: None,
             waiting: 0,
             created_at: now,
             counts: Counts::default(),

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::policy::{Missed, Overlap};
-use super::template::{Filling, JobTemplate};
+use super::submission::{Submitted, Template};
 use super::timing::{BadTiming, Recurrence, Timing};
-use crate::job::{FiredBy, JobId, Lane, NewJob, OnConflict, ScheduleId, UniqueKey};
+use crate::job::ScheduleId;
 
 /// The longest jitter: a day.
 pub const MAX_JITTER_SECONDS: f64 = 86_400.0;
@@ -32,10 +32,11 @@ pub struct Definition {
     pub missed: Missed,
     /// How many of them are made up for at most, with [`Missed::All`].
     pub max_missed: u32,
-    /// What becomes of a fire while the last one's job runs.
+    /// What becomes of a fire while what the last one submitted runs.
     pub overlap: Overlap,
     /// What it submits.
-    pub job: JobTemplate,
+    #[serde(rename = "job")]
+    pub template: Template,
 }
 
 /// A schedule as stored.
@@ -57,10 +58,10 @@ pub struct Schedule {
     pub anchor: DateTime<Utc>,
     /// The next fire that nothing has been decided about; `None` while paused, and after the end.
     pub next_at: Option<DateTime<Utc>>,
-    /// The last fire that a job was submitted for.
+    /// The last fire that something was submitted for.
     pub last_fire_at: Option<DateTime<Utc>>,
-    /// That job.
-    pub last_job: Option<JobId>,
+    /// What that was.
+    pub last: Option<Submitted>,
     /// How many fires wait for it.
     pub waiting: u32,
     /// When it was made.
@@ -113,38 +114,5 @@ impl Definition {
         Duration::from_secs_f64(
             self.jitter_seconds.clamp(0.0, MAX_JITTER_SECONDS) * f64::from(chance) / f64::from(u32::MAX),
         )
-    }
-}
-
-impl Schedule {
-    /// The job of a fire, to be stored as it is.
-    #[must_use]
-    pub fn job(&self, timing: &Timing, fire_at: DateTime<Utc>) -> NewJob {
-        let template = &self.definition.job;
-        let filling = Filling { fire_at: timing.local(fire_at), id: self.id, name: &self.name };
-        let jitter = TimeDelta::from_std(self.definition.jitter(self.id, fire_at)).unwrap_or_default();
-        NewJob {
-            id: JobId::new(),
-            tenant: self.tenant.clone(),
-            kind: template.kind.clone(),
-            lane: Lane { queue: template.queue.clone(), priority: template.priority },
-            payload: template.payload_of(&filling),
-            run_at: Some(fire_at + jitter),
-            delay: None,
-            // Promotion brings it in, as everything that comes due.
-            admit: false,
-            max_attempts: template.max_attempts,
-            timeout: Duration::from_secs(template.timeout_seconds),
-            retry_policy: template.retry_policy,
-            metadata: template.metadata.clone(),
-            tags: template.tags.clone(),
-            traceparent: None,
-            retry_of: None,
-            fired_by: Some(FiredBy { schedule: self.id, at: fire_at }),
-            idempotency: None,
-            callback: template.callback.clone(),
-            unique: template.unique_key.clone().map(|key| UniqueKey { key, on_conflict: OnConflict::Refuse }),
-            after: None,
-        }
     }
 }

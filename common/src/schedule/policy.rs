@@ -19,7 +19,7 @@ pub enum Missed {
     All,
 }
 
-/// What becomes of a fire while the job of the last one has not come to its end.
+/// What becomes of a fire while what the last one submitted, a job or a batch, has not come to its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
@@ -30,7 +30,7 @@ pub enum Overlap {
     Skip,
     /// It waits for that.
     Queue,
-    /// The job of the last one is cancelled.
+    /// The job or the batch of the last one is cancelled.
     CancelPrevious,
 }
 
@@ -115,7 +115,7 @@ pub struct Verdict {
 pub struct Plan {
     /// In order.
     pub verdicts: Vec<Verdict>,
-    /// Whether the job of the last fire is to be cancelled.
+    /// Whether what the last fire submitted is to be cancelled.
     pub cancel_previous: bool,
     /// The next fire to decide about; `None` if there is none any more.
     pub next_at: Option<DateTime<Utc>>,
@@ -128,10 +128,12 @@ pub struct Situation {
     pub next_at: DateTime<Utc>,
     /// Now.
     pub now: DateTime<Utc>,
-    /// Whether the job of the last fire has not come to its end, or other fires wait for it.
+    /// Whether what the last fire submitted has not come to its end, or other fires wait for it.
     pub busy: bool,
     /// How many fires wait.
     pub waiting: u32,
+    /// How many fires are decided about at most; what is left is due again at once.
+    pub at_once: usize,
 }
 
 /// Fires that are left out are counted one by one up to here.
@@ -140,9 +142,6 @@ pub const COUNTED: u32 = 10_000;
 pub const MAX_WAITING: u32 = 1_000;
 /// Missed fires that can be made up for at most.
 pub const MAX_MISSED: u32 = 1_000;
-/// Jobs that one decision submits at most; what is left is due again at once.
-const AT_ONCE: usize = 100;
-
 /// The last fire that is due is in time if it is no older than half the time to the next one, and in any case than this.
 const IN_TIME: TimeDelta = TimeDelta::seconds(60);
 const IN_TIME_AT_LEAST: TimeDelta = TimeDelta::seconds(1);
@@ -152,7 +151,7 @@ const IN_TIME_AT_LEAST: TimeDelta = TimeDelta::seconds(1);
 pub fn plan(timing: &Timing, missed: Missed, max_missed: u32, overlap: Overlap, situation: Situation) -> Plan {
     let Due { older, mut fires } = due(timing, &situation, if missed == Missed::All { max_missed } else { 1 });
     let mut verdicts: Vec<Verdict> = older.into_iter().collect();
-    let rest = if fires.len() > AT_ONCE { fires.split_off(AT_ONCE) } else { Vec::new() };
+    let rest = if fires.len() > situation.at_once { fires.split_off(situation.at_once) } else { Vec::new() };
     let Some(last) = fires.last().copied() else { return Plan { verdicts, cancel_previous: false, next_at: None } };
     let next = timing.after(last).map(|fire| fire.at);
     let last_in_time = rest.is_empty() && is_in_time(last, next, situation.now);

@@ -33,7 +33,8 @@ pub struct JobTemplate {
     /// Who is told of its end.
     #[serde(default)]
     pub callback: Option<Callback>,
-    /// Of the live jobs of the kind, one has it: a fire that finds it taken is left out.
+    /// Of the live jobs of the kind, one has it: a fire that finds it taken is left out. As it was written; see
+    /// [`JobTemplate::unique_key_of`].
     #[serde(default)]
     pub unique_key: Option<String>,
 }
@@ -71,6 +72,12 @@ impl JobTemplate {
     pub fn payload_of(&self, filling: &Filling<'_>) -> RawJson {
         fill(&self.payload, filling)
     }
+
+    /// The unique key of one fire.
+    #[must_use]
+    pub fn unique_key_of(&self, filling: &Filling<'_>) -> Option<String> {
+        self.unique_key.as_deref().map(|key| replace(key, |placeholder| value(placeholder, filling)))
+    }
 }
 
 /// Fills in the placeholders within the strings of a JSON text. The rest stays as it was written, digit by digit.
@@ -82,13 +89,34 @@ pub fn fill(payload: &RawValue, filling: &Filling<'_>) -> RawJson {
     }
     // Outside a string no JSON text has two braces in a row that open, so what is found is within one. What is put there
     // must not end it.
-    let mut filled = text.to_owned();
-    for (placeholder, _) in PLACEHOLDERS {
-        if filled.contains(placeholder) {
-            filled = filled.replace(placeholder, &value(placeholder, filling));
-        }
-    }
+    let filled = replace(text, |placeholder| {
+        let quoted = serde_json::Value::from(value(placeholder, filling)).to_string();
+        quoted[1..quoted.len() - 1].to_owned()
+    });
     RawValue::from_string(filled).unwrap_or_else(|_| payload.to_owned())
+}
+
+/// In one pass: what is put in is not looked at again.
+fn replace(text: &str, value: impl Fn(&str) -> String) -> String {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("{{") {
+        filled.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let found = PLACEHOLDERS.iter().find(|(placeholder, _)| rest.starts_with(placeholder));
+        let taken = match found {
+            Some((placeholder, _)) => {
+                filled.push_str(&value(placeholder));
+                placeholder.len()
+            }
+            None => {
+                filled.push('{');
+                1
+            }
+        };
+        rest = &rest[taken..];
+    }
+    filled + rest
 }
 
 fn value(placeholder: &str, filling: &Filling<'_>) -> String {
@@ -100,10 +128,7 @@ fn value(placeholder: &str, filling: &Filling<'_>) -> String {
         "{{fire.time}}" => fire_at.format("%H:%M:%S").to_string(),
         "{{fire.unix}}" => fire_at.timestamp().to_string(),
         "{{schedule.id}}" => id.to_string(),
-        _ => {
-            let quoted = serde_json::Value::from(*name).to_string();
-            quoted[1..quoted.len() - 1].to_owned()
-        }
+        _ => (*name).to_owned(),
     }
 }
 
@@ -126,6 +151,7 @@ pub fn check(text: &str) -> Result<(), UnknownPlaceholder> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::factory;
 
     fn filled(payload: &str, name: &str) -> String {
         let fire_at = DateTime::parse_from_rfc3339("2026-03-29T03:00:00+02:00").expect("a time");
@@ -149,6 +175,18 @@ mod tests {
         let name = "a\"b\\c\n{{fire.unix}}\"";
         let text: String = serde_json::from_str(&filled(r#""<{{schedule.name}}>""#, name)).expect("JSON");
         assert_eq!(text, format!("<{name}>"));
+    }
+
+    #[test]
+    fn what_is_put_in_is_not_filled_in_again() {
+        let name = "{{fire.unix}} \"{{";
+        let text: String = serde_json::from_str(&filled(r#""{{{schedule.name}}}{{fire.date}}""#, name)).expect("JSON");
+        assert_eq!(text, format!("{{{name}}}2026-03-29"));
+        let template =
+            JobTemplate { unique_key: Some("{{schedule.name}} {{fire.date}}".into()), ..factory::template() };
+        let fire_at = DateTime::parse_from_rfc3339("2026-03-29T03:00:00+02:00").expect("a time");
+        let filling = Filling { fire_at, id: ScheduleId(uuid::Uuid::nil()), name };
+        assert_eq!(template.unique_key_of(&filling), Some(format!("{name} 2026-03-29")));
     }
 
     #[test]

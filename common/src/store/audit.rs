@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{LaneDepth, Result};
 use crate::callback::Event;
 use crate::job::{BatchId, Epoch, JobId, Lane, Nonce, ScheduleId, State, WorkerId};
-use crate::schedule::Outcome;
+use crate::schedule::{Outcome, Submitted};
 
 /// A job's row as it is judged, without what the client wrote. Counts are as stored, wrong ones included.
 #[derive(Clone, Debug, PartialEq)]
@@ -167,11 +167,11 @@ pub struct FireUse {
     pub fire_at: DateTime<Utc>,
     /// What became of it.
     pub outcome: Outcome,
-    /// The job that was submitted for it.
-    pub job: Option<JobId>,
+    /// What was submitted for it.
+    pub submitted: Option<Submitted>,
     /// How long ago, by the store's clock.
     pub age: Duration,
-    /// Whether that job is there.
+    /// Whether that is there.
     pub present: bool,
 }
 
@@ -186,8 +186,10 @@ pub struct FiredJob {
     pub fire_at: Option<DateTime<Utc>>,
     /// How long ago it was accepted, by the store's clock.
     pub age: Duration,
-    /// The job that the record names, if there is a record.
-    pub recorded: Option<Option<JobId>>,
+    /// What the fire submitted, if the job is really of it: the job, or its batch.
+    pub expected: Submitted,
+    /// What the record names, if there is a record.
+    pub recorded: Option<Option<Submitted>>,
 }
 
 /// A schedule that should have had its turn.

@@ -35,7 +35,7 @@ pub use fence::{Fate, Fence};
 pub use fleet::{Beat, RegisteredKind, Steal, Worker, WorkerInfo};
 pub use intake::{Accepted, Cancelled, Dispatch, IdempotencyKey, JobFilter, LaneDepth, Pointer};
 pub use runs::{Candidate, Claim, Claimed, Finish, Finished, Report, Saying, Utterance};
-pub use schedules::{Changed, FireRecord, Fired, NewSchedule, NextFire, Removed, ScheduleFilter, Schedules};
+pub use schedules::{Changed, FireRecord, Fired, NewSchedule, NextFire, Ran, Removed, ScheduleFilter, Schedules};
 pub use tables::{Column, ColumnType, TableName};
 pub use upkeep::{FileRecord, Judge, Pruned, ReapPolicy, Reaped, Retention};
 

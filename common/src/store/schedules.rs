@@ -9,9 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::{Accepted, IdempotencyKey, Result};
-use crate::job::{JobId, ScheduleId};
-use crate::schedule::{Change, Definition, Schedule, Verdict};
+use super::{Accepted, Filled, IdempotencyKey, Result};
+use crate::job::{BatchId, JobId, ScheduleId};
+use crate::schedule::{Change, Definition, Schedule, Submitted, Verdict};
 
 /// A schedule that could not have its turn is tried again after this.
 pub(super) const TROUBLE_LASTS: Duration = Duration::from_secs(30);
@@ -58,8 +58,8 @@ pub enum Removed {
 pub struct FireRecord {
     /// What was decided.
     pub verdict: Verdict,
-    /// The job that was submitted for it.
-    pub job: Option<JobId>,
+    /// What was submitted for it.
+    pub submitted: Option<Submitted>,
     /// When that was.
     pub recorded_at: DateTime<Utc>,
 }
@@ -82,7 +82,7 @@ pub struct ScheduleFilter {
 pub struct Fired {
     /// Schedules that had their turn, those in trouble included.
     pub turns: u32,
-    /// Jobs that were submitted. They are `scheduled`: promotion brings them in.
+    /// Jobs that were submitted, those of batches included. They are `scheduled`: promotion brings them in.
     pub submitted: Vec<JobId>,
     /// Jobs that had not started and were cancelled by a later fire.
     pub cancelled: Vec<JobId>,
@@ -104,12 +104,29 @@ impl Fired {
     }
 }
 
+/// What became of a wish to run a schedule now.
+#[derive(Clone, Debug)]
+pub enum Ran {
+    /// It submits a job: what became of that.
+    Job(JobId, Accepted),
+    /// It submits a batch: what became of that.
+    Batch(BatchId, Filled),
+}
+
+impl Ran {
+    /// Whether something was submitted.
+    #[must_use]
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self, Ran::Job(_, Accepted::New { .. }) | Ran::Batch(_, Filled::Done(_)))
+    }
+}
+
 /// When firing is worth another look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NextFire {
     /// The next schedule is due after this.
     pub due_in: Option<Duration>,
-    /// Fires wait for jobs to come to their end.
+    /// Fires wait for what earlier ones submitted to come to its end.
     pub waiting: bool,
 }
 
@@ -137,15 +154,15 @@ pub trait Schedules: Send + Sync {
     /// Removes a schedule, if its version is the expected one, where one is.
     async fn remove_schedule(&self, tenant: &str, id: ScheduleId, expected: Option<i64>) -> Result<Removed>;
 
-    /// Submits a job for now, whatever else the schedule does, and also while it is paused. `None` if there is no such
-    /// schedule. The job is the schedule's last from then on, and overlaps with the next fire like any other.
+    /// Submits what the schedule does for now, whatever it does otherwise, and also while it is paused. `None` if there is no
+    /// such schedule. It is the schedule's last from then on, and overlaps with the next fire like any other.
     async fn run_schedule(
         &self,
         tenant: &str,
         id: ScheduleId,
         key: Option<&IdempotencyKey>,
         traceparent: Option<&str>,
-    ) -> Result<Option<(JobId, Accepted)>>;
+    ) -> Result<Option<Ran>>;
 
     /// The records of a schedule's fires, latest nominal time first, of times before one.
     async fn fires(&self, schedule: ScheduleId, before: Option<DateTime<Utc>>, limit: u32) -> Result<Vec<FireRecord>>;

@@ -9,7 +9,7 @@ use crate::clock;
 use crate::job::{FileId, JobId, Lane, NewJob, Priority, Progress};
 use crate::kind::{Effects, KindSpec};
 use crate::retry::RetryPolicy;
-use crate::schedule::{Definition, JobTemplate, Missed, Overlap, Recurrence};
+use crate::schedule::{Definition, JobTemplate, Missed, Overlap, Recurrence, Template};
 use crate::store::{FileRecord, IdempotencyKey, JobFilter, Saying, Utterance, WorkerInfo};
 
 /// The tenant of everything that a factory makes.
@@ -100,10 +100,10 @@ pub fn worker(kinds: &[&str]) -> WorkerInfo {
     }
 }
 
-/// What a schedule does that submits such a job every hour.
+/// Such a job, as a schedule submits it.
 #[must_use]
-pub fn definition() -> Definition {
-    let job = JobTemplate {
+pub fn template() -> JobTemplate {
+    JobTemplate {
         kind: KIND.to_owned(),
         queue: "default".to_owned(),
         priority: Priority::Normal,
@@ -115,7 +115,12 @@ pub fn definition() -> Definition {
         tags: Vec::new(),
         callback: None,
         unique_key: None,
-    };
+    }
+}
+
+/// What a schedule does that submits such a job every hour.
+#[must_use]
+pub fn definition() -> Definition {
     Definition {
         recurrence: Recurrence::EverySeconds(3600),
         time_zone: "UTC".to_owned(),
@@ -125,7 +130,7 @@ pub fn definition() -> Definition {
         missed: Missed::One,
         max_missed: 100,
         overlap: Overlap::Skip,
-        job,
+        template: Template::Job(template()),
     }
 }
 

@@ -67,10 +67,10 @@ async fn list(args: ClientArgs) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let mut table = Table::new(["ID", "NAME", "KIND", "FIRES", "ZONE", "NEXT (UTC)"]);
+    let mut table = Table::new(["ID", "NAME", "SUBMITS", "FIRES", "ZONE", "NEXT (UTC)"]);
     for schedule in schedules.into_iter().map(|schedule| schedule.value) {
-        let (fires, next) = (recurrence(&schedule), next(&schedule));
-        table.row([schedule.id.to_string(), schedule.name, schedule.job.kind, fires, schedule.time_zone, next]);
+        let (submits, fires, next) = (schedule.submits(), recurrence(&schedule), next(&schedule));
+        table.row([schedule.id.to_string(), schedule.name, submits, fires, schedule.time_zone, next]);
     }
     Ok(table.print()?)
 }

@@ -5,7 +5,7 @@ use offload_common::clock;
 use offload_common::testing::eventually;
 use serde_json::{Value, json};
 
-use super::{at, fires, jobs, make, pause};
+use super::{at, finished, fires, jobs, make, pause};
 use crate::support::{Backend, Client, StackBuilder};
 
 const FAULT: &str = "OFFLOAD_FAILPOINT";
@@ -43,6 +43,37 @@ async fn a_worker_that_dies_before_its_fires_are_committed_makes_none() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_dies_right_after_its_fires_leaves_their_jobs() {
     every_fire_happens_once("fire.after:kill:2").await;
+}
+
+/// The same with batches: all of the jobs of each, or none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_dies_before_its_fires_are_committed_makes_no_batch() {
+    let mut stack = StackBuilder::new(Backend::Services).workers(2).with(FAULT, "fire.before:kill:2").start().await;
+    stack.without(FAULT);
+    stack.start_worker();
+    let client = stack.client().clone();
+    client.workers(3).await;
+    let batch = json!({"defaults": {"kind": "echo"}, "jobs": [{"payload": {"value": 1}}, {"payload": {"value": 2}}]});
+    let every_second = json!({"every_seconds": 1, "overlap": "allow", "missed": "all", "job": null, "batch": batch});
+    let path = make(&client, "every second", every_second).await;
+    for worker in &mut stack.workers[..2] {
+        worker.exit().await;
+    }
+    let so_far = fires(&client, &path).await.len();
+    eventually("it goes on firing", async || (fires(&client, &path).await.len() >= so_far + 3).then_some(())).await;
+    pause(&client, &path).await;
+    let fires = fires(&client, &path).await;
+    let times: Vec<_> = fires.iter().map(|fire| at(&fire["fire_at"])).collect();
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] == TimeDelta::seconds(1)), "{times:#?}");
+    for fire in &fires {
+        let batch = finished(&client, fire).await;
+        assert_eq!((&batch["total"], &batch["counts"]["succeeded"]), (&json!(2), &json!(2)), "{batch:#}");
+    }
+    let id = path.rsplit('/').next().expect("an id");
+    let jobs = client.get(&format!("/v1/jobs?schedule_id={id}&limit=1000")).await.expect(200).json();
+    assert_eq!(jobs["items"].as_array().map(Vec::len), Some(2 * fires.len()), "none is there twice");
+    let (code, said) = stack.verify(&[]).await;
+    assert_eq!(code, Some(0), "{said:#}");
 }
 
 async fn one_of_each_policy(client: &Client) -> [String; 3] {

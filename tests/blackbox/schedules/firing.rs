@@ -4,11 +4,12 @@ use offload_common::testing::eventually;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{at, fires, jobs, make, pause, send, stack, until};
+use super::{at, finished, fires, jobs, make, pause, send, stack, until};
 use crate::support::{Stack, on_both_backends};
 
 on_both_backends! {
     a_schedule_submits_a_job_every_second
+    a_schedule_submits_a_batch_every_second
     a_fire_goes_by_what_the_last_job_does
     a_fire_whose_key_is_taken_is_skipped
     a_schedule_is_paused_run_and_resumed
@@ -34,6 +35,35 @@ async fn a_schedule_submits_a_job_every_second(stack: &Stack) {
     client.get(&path).await.problem(404);
     let job = client.job(submitted[0]["id"].as_str().expect("an id")).await;
     assert!(path.ends_with(job["schedule_id"].as_str().expect("an id")), "it outlives its schedule");
+}
+
+async fn a_schedule_submits_a_batch_every_second(stack: &Stack) {
+    let client = stack.client();
+    let batch = json!({
+        "defaults": {"kind": "echo", "payload": {"value": "{{fire.unix}}"}},
+        "jobs": [{}, {}, {"payload": {"value": "last"}}],
+        "follow_up": {"kind": "echo", "payload": {"value": "after {{fire.unix}}"}},
+    });
+    let path =
+        make(client, "batches", json!({"every_seconds": 1, "overlap": "queue", "job": null, "batch": batch})).await;
+    let fired = until(client, &path, "fired", 3).await;
+    pause(client, &path).await;
+    for fire in fired.iter().filter(|fire| fire["outcome"] == "fired") {
+        let batch = finished(client, fire).await;
+        assert_eq!((&batch["total"], &batch["counts"]["succeeded"]), (&json!(3), &json!(3)), "{batch:#}");
+        let unix = at(&fire["fire_at"]).timestamp().to_string();
+        let jobs = client.get(&format!("/v1/jobs?batch_id={}", batch["id"].as_str().expect("an id"))).await.json();
+        let mut values = Vec::new();
+        for job in jobs["items"].as_array().expect("a list") {
+            assert_eq!(job["fire_at"], fire["fire_at"], "{job:#}");
+            values.push(client.job(job["id"].as_str().expect("an id")).await["result"]["value"].clone());
+        }
+        assert_eq!(values, [json!("last"), json!(unix), json!(unix)], "newest first");
+        let after = client.succeeded(batch["follow_up_job"].as_str().expect("a job follows")).await;
+        assert_eq!(after["result"]["value"], format!("after {unix}"));
+    }
+    let ran = client.post(&format!("{path}/run"), &json!({})).await.expect(202).json();
+    assert_eq!(fires(client, &path).await.last().expect("a fire")["batch_id"], ran["id"]);
 }
 
 async fn a_fire_goes_by_what_the_last_job_does(stack: &Stack) {

@@ -43,6 +43,16 @@ async fn pause(client: &Client, path: &str) {
     client.post(&format!("{path}/pause"), &json!({})).await.expect(200);
 }
 
+/// Waits until the batch of a fire is finished; answers it.
+async fn finished(client: &Client, fire: &Value) -> Value {
+    let id = fire["batch_id"].as_str().expect("a batch");
+    eventually("the batch is finished", async || {
+        let batch = client.get(&format!("/v1/batches/{id}")).await.expect(200).json();
+        batch["finished_at"].is_string().then_some(batch)
+    })
+    .await
+}
+
 fn at(value: &Value) -> DateTime<Utc> {
     value.as_str().expect("a time").parse().expect("a time")
 }

@@ -66,7 +66,19 @@ async fn fill(app: Arc<App>, request: RequestInfo, target: Target, gathered: Gat
             filled
         }
     });
-    let (id, replayed, matched) = match writing.await.map_err(|_| Problem::internal())?? {
+    let filled = writing.await.map_err(|_| Problem::internal())??;
+    answer(&app, id, filled, refused, refusals).await
+}
+
+/// Answers with the batch that was filled, or says why it was not.
+pub(super) async fn answer(
+    app: &App,
+    id: BatchId,
+    filled: Filled,
+    refused: u64,
+    refusals: Vec<FieldError>,
+) -> Result<Response, Problem> {
+    let (id, replayed, matched) = match filled {
         Filled::Done(Entered { dispatches, matched, replaced }) => {
             app.publisher.send(dispatches);
             if !replaced.is_empty() {

@@ -17,6 +17,7 @@ use crate::openapi::{Operation, Schemas};
 use crate::problem::{Problem, ProblemType};
 use crate::routes::{Endpoint, Id};
 use crate::submission::schedule::{self, Rules};
+use crate::submission::template;
 
 pub(in crate::routes) fn endpoint() -> Endpoint {
     Endpoint::patch("/v1/schedules/{id}", handle, describe)
@@ -27,7 +28,7 @@ fn describe(schemas: &mut Schemas) -> Operation {
     let content = json!({ "application/json": { "schema": schema.clone() }, "application/merge-patch+json": { "schema": schema } });
     Operation::new("changeSchedule", "schedules", "Change a schedule")
         .description(
-            "Fields that are left out stay as they are, and `null` goes back to the default; `job` is replaced as a whole. \
+            "Fields that are left out stay as they are, and `null` goes back to the default; `job` and `batch` are replaced as a whole, each by either. \
              Where the times change, the next fire is the first after now.",
         )
         .of_a_schedule()
@@ -40,7 +41,7 @@ fn describe(schemas: &mut Schemas) -> Operation {
 
 async fn handle(State(app): State<Arc<App>>, Id(id): Id, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let body = json_body::read(&headers, body, app.server.max_body_bytes).await?;
-    let known = app.catalog.knowing(schedule::kind_of(&body)).await;
+    let known = app.catalog.knowing_all(&template::kinds_of(&body)).await;
     super::changed(&app, ScheduleId(id), &headers, |before| {
         let rules =
             Rules { known: &known, queues: &app.queues, limits: &app.jobs, signs: app.signs, now: clock::now() };

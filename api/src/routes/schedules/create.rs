@@ -20,6 +20,7 @@ use crate::request::TENANT;
 use crate::routes::Endpoint;
 use crate::schedule_view;
 use crate::submission::schedule::{self, Rules};
+use crate::submission::template;
 
 pub(in crate::routes) fn endpoint() -> Endpoint {
     Endpoint::post("/v1/schedules", handle, describe)
@@ -29,7 +30,7 @@ fn describe(schemas: &mut Schemas) -> Operation {
     let made = super::shown(201, "The schedule.", schemas).header("Location", "The schedule.");
     Operation::new("createSchedule", "schedules", "Make a schedule")
         .description(
-            "It submits its job at every fire, once, however many processes there are. The name is unique, so a request that \
+            "It submits its job, or its batch, at every fire, once, however many processes there are. The name is unique, so a request that \
              is sent again makes no second schedule: it is told the `id` of the first.",
         )
         .body(true, json!({ "application/json": { "schema": super::fields_schema(true) } }))
@@ -41,7 +42,7 @@ fn describe(schemas: &mut Schemas) -> Operation {
 
 async fn handle(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let body = json_body::read(&headers, body, app.server.max_body_bytes).await?;
-    let known = app.catalog.knowing(schedule::kind_of(&body)).await;
+    let known = app.catalog.knowing_all(&template::kinds_of(&body)).await;
     let rules = Rules { known: &known, queues: &app.queues, limits: &app.jobs, signs: app.signs, now: clock::now() };
     let id = ScheduleId::new();
     let (name, definition) = schedule::read(&body, id, None, rules)?;

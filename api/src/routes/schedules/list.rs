@@ -56,7 +56,7 @@ async fn handle(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Probl
     schedules.truncate(limit as usize);
     let next = schedules.last().filter(|_| more).map(|schedule| schedule.id.0.simple().to_string());
     let known = app.catalog.known().await;
-    let views = schedules.iter().map(|schedule| ScheduleView::new(schedule, &app, &known)).collect();
+    let views = schedules.iter().map(|schedule| ScheduleView::new(schedule, &app, &known).without_jobs()).collect();
     Ok(paging::page(views, &uri, "cursor", next))
 }
 

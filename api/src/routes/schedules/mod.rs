@@ -18,13 +18,13 @@ use axum::http::StatusCode;
 use axum::http::header::ETAG;
 use axum::response::Response;
 use offload_common::job::ScheduleId;
-use offload_common::schedule::{Change, Schedule};
+use offload_common::schedule::{Change, MAX_BATCH_JOBS, Schedule};
 use offload_common::store::Changed;
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::conditional::if_match;
-use crate::openapi::{Answer, Schemas, submission_schema};
+use crate::openapi::{Answer, Schemas, batch_schema, submission_schema};
 use crate::problem::{Problem, ProblemType};
 use crate::request::TENANT;
 use crate::schedule_view::{self, ScheduleView, etag};
@@ -93,6 +93,14 @@ fn shown(status: u16, description: &'static str, schemas: &mut Schemas) -> Answe
 fn fields_schema(required: bool) -> Value {
     let time =
         |description: &str| json!({ "type": ["string", "null"], "format": "date-time", "description": description });
+    let mut batch = batch_schema(true, &submission_schema());
+    batch["type"] = json!(["object", "null"]);
+    batch["description"] =
+        "What is submitted: a batch, in place of a job. Its jobs come for no unique keys, and after no others.".into();
+    batch["properties"]["jobs"]["maxItems"] = MAX_BATCH_JOBS.into();
+    if let Some(properties) = batch["properties"].as_object_mut() {
+        properties.remove("sealed");
+    }
     let mut schema = json!({
         "type": "object",
         "additionalProperties": false,
@@ -124,18 +132,20 @@ fn fields_schema(required: bool) -> Value {
             },
             "overlap": {
                 "enum": ["allow", "skip", "queue", "cancel_previous", null], "default": "skip",
-                "description": "What becomes of a fire while the job before it has not come to its end.",
+                "description": "What becomes of a fire while what the one before it submitted has not come to its end.",
             },
             "job": {
-                "allOf": [submission_schema()],
-                "description": "What is submitted, without a time of its own. Strings in the payload may hold \
+                "anyOf": [submission_schema(), { "type": "null" }],
+                "description": "What is submitted, without a time of its own. Strings in the payload and the unique key may hold \
                                 `{{fire.at}}`, `{{fire.local}}`, `{{fire.date}}`, `{{fire.time}}`, `{{fire.unix}}`, \
-                                `{{schedule.id}}` and `{{schedule.name}}`.",
+                                `{{schedule.id}}` and `{{schedule.name}}`. Excludes `batch`.",
             },
+            "batch": batch,
         },
     });
     if required {
-        schema["required"] = json!(["name", "job"]);
+        schema["required"] = json!(["name"]);
+        schema["anyOf"] = json!([{ "required": ["job"] }, { "required": ["batch"] }]);
     }
     schema
 }

@@ -1,4 +1,4 @@
-//! `POST /v1/schedules/{id}/run`: submits a schedule's job now.
+//! `POST /v1/schedules/{id}/run`: submits what a schedule does now.
 
 use std::sync::Arc;
 
@@ -9,15 +9,18 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use offload_common::job::ScheduleId;
-use offload_common::store::Accepted;
+use offload_common::store::{Accepted, Ran};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::app::App;
+use crate::batch::BatchView;
 use crate::idempotency::{self, IDEMPOTENCY_REPLAYED};
 use crate::json_body;
 use crate::openapi::{Answer, Operation, Schemas};
 use crate::problem::{Problem, ProblemType};
 use crate::request::{RequestInfo, TENANT};
-use crate::routes::{Endpoint, Id};
+use crate::routes::{Endpoint, Id, batches};
 use crate::submission::UNIQUE_KEY_MATCHED;
 use crate::view::{JobView, job_path};
 
@@ -26,22 +29,34 @@ pub(in crate::routes) fn endpoint() -> Endpoint {
 }
 
 fn describe(schemas: &mut Schemas) -> Operation {
-    Operation::new("runSchedule", "schedules", "Run a schedule's job now")
+    Operation::new("runSchedule", "schedules", "Run a schedule now")
         .description(
-            "Whatever it does otherwise: also while it is paused, and while its last job runs. The job's `fire_at` is now, and \
-             it is the schedule's last from then on.",
+            "Whatever it does otherwise: also while it is paused, and while what it submitted last runs. It submits its job, or its batch; \
+             `fire_at` is now, and that is the schedule's last from then on.",
         )
         .of_a_schedule()
         .idempotent()
         .reads_json()
         .answer(
-            Answer::json(202, "The job is committed, and will run.", schemas.of::<JobView<'_>>())
-                .header("Location", "The job.")
+            Answer::json(202, "The job, or the batch, is committed, and will run.", schemas.of::<Run<'_>>())
+                .header("Location", "The job, or the batch.")
                 .header("Retry-After", "Seconds after which looking again is worth it.")
-                .header("Idempotency-Replayed", "`true` if the Idempotency-Key named this job before.")
+                .header("Idempotency-Replayed", "`true` if the Idempotency-Key named it before.")
                 .header("Unique-Key-Matched", "`true` if this is the live job that had the `unique_key` already."),
         )
-        .problems(&[ProblemType::UniqueKeyHeld])
+        .problems(&[ProblemType::UniqueKeyHeld, ProblemType::IdempotencyKeyInUse])
+}
+
+/// What was submitted.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "Run")]
+enum Run<'a> {
+    /// A job.
+    Job(JobView<'a>),
+    /// A batch.
+    #[expect(dead_code, reason = "it is answered as every batch is; this describes it")]
+    Batch(BatchView<'a>),
 }
 
 async fn handle(
@@ -57,26 +72,27 @@ async fn handle(
     let run = app.store.run_schedule(TENANT, id, key.as_ref(), Some(&request.traceparent));
     let (job, told) = match app.ask(run).await? {
         None => return Err(super::missing(id)),
-        Some((job, Accepted::New { .. })) => (job, None),
-        Some((_, Accepted::Repeated(job))) => (job, Some(IDEMPOTENCY_REPLAYED)),
-        Some((_, Accepted::Matched(job))) => (job, Some(UNIQUE_KEY_MATCHED)),
-        Some((_, Accepted::Held(job))) => {
+        Some(Ran::Batch(batch, filled)) => return batches::answer(&app, batch, filled, 0, Vec::new()).await,
+        Some(Ran::Job(job, Accepted::New { .. })) => (job, None),
+        Some(Ran::Job(_, Accepted::Repeated(job))) => (job, Some(IDEMPOTENCY_REPLAYED)),
+        Some(Ran::Job(_, Accepted::Matched(job))) => (job, Some(UNIQUE_KEY_MATCHED)),
+        Some(Ran::Job(_, Accepted::Held(job))) => {
             let held = app.job(job).await?;
             return Err(Problem::unique_key_held(&held.kind, &held.unique_key.unwrap_or_default(), Some(job)));
         }
-        Some((_, Accepted::KeyReused)) => {
+        Some(Ran::Job(_, Accepted::KeyReused)) => {
             let detail = "this Idempotency-Key came before with another request; use a new one";
             return Err(Problem::new(ProblemType::IdempotencyKeyReused, detail));
         }
         // What a schedule submits runs after nothing.
-        Some((_, Accepted::Orphan(_))) => return Err(Problem::internal()),
+        Some(Ran::Job(_, Accepted::Orphan(_))) => return Err(Problem::internal()),
     };
     let gone = format!("the job {job} that this Idempotency-Key named is gone: its retention has passed");
     let job = app.job(job).await.map_err(|problem| match problem.kind() {
         ProblemType::NotFound => Problem::new(ProblemType::Gone, gone),
         _ => problem,
     })?;
-    let mut response = (StatusCode::ACCEPTED, Json(JobView::from(&job))).into_response();
+    let mut response = (StatusCode::ACCEPTED, Json(Run::Job(JobView::from(&job)))).into_response();
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::try_from(job_path(job.id)) {
         headers.insert(LOCATION, location);

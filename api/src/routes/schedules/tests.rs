@@ -104,6 +104,35 @@ async fn whatever_is_wrong_is_pointed_at() {
         (json!({"job": {"kind": "test.kind", "payload": {"value": 1, "name": "\u{0}"}}}), &["/job/payload/name"]),
         (json!({"batch": {"jobs": []}}), &["/batch"]),
         (
+            json!({"job": {"kind": "test.kind", "payload": {"value": 1}, "unique_key": "{{fire.no}}"}}),
+            &["/job/unique_key"],
+        ),
+        (json!({"job": null, "batch": 1}), &["/batch"]),
+        (json!({"job": null, "batch": {}}), &["/batch/jobs"]),
+        (json!({"job": null, "batch": {"jobs": [], "sealed": false}}), &["/batch/jobs", "/batch/sealed"]),
+        (json!({"job": null, "batch": {"jobs": {}}}), &["/batch/jobs"]),
+        (
+            json!({"job": null, "batch": {
+                "jobs": [{"kind": "test.kind", "payload": {"value": 1}}, 1, {"kind": "test.kind"},
+                         {"kind": "test.kind", "payload": {"value": 1, "name": "{{fire.x}}"}, "unique_key": "k", "run_at": null}],
+                "follow_up": {"kind": "nonesuch", "payload": {}}, "callback": {"url": "no", "secret": "whsec_c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0"}, "metadata": [],
+            }}),
+            &[
+                "/batch/callback/url",
+                "/batch/follow_up/kind",
+                "/batch/jobs/1",
+                "/batch/jobs/2/payload",
+                "/batch/jobs/3/payload",
+                "/batch/jobs/3/run_at",
+                "/batch/jobs/3/unique_key",
+                "/batch/metadata",
+            ],
+        ),
+        (
+            json!({"job": null, "batch": {"defaults": {"queue": "no", "after": []}, "jobs": [{"kind": "nonesuch"}]}}),
+            &["/batch/defaults/after", "/batch/defaults/queue"],
+        ),
+        (
             json!({"job": {"kind": "test.kind", "payload": {"value": 1}, "unique_key": "", "on_conflict": "replace"}}),
             &["/job/on_conflict", "/job/unique_key"],
         ),
@@ -161,6 +190,70 @@ async fn a_change_keeps_what_it_does_not_mention() {
         let problem = send(&app, Method::PATCH, path, &[], &wrong).await.problem(ProblemType::Validation);
         assert_eq!(pointers(&problem), [pointer]);
     }
+}
+
+#[tokio::test]
+async fn a_batch_is_made_shown_changed_and_run() {
+    let app = TestApp::start().await;
+    let batch = json!({
+        "defaults": {"kind": "test.kind", "payload": {"value": 1, "name": "{{fire.date}}"}, "tags": ["t"]},
+        "jobs": [{}, {"payload": {"value": 2}, "tags": []}],
+        "follow_up": {"kind": "test.kind", "payload": {"value": 3, "name": "{{fire.time}}"}},
+        "metadata": {"m": 1.0},
+    });
+    let made = make(&app, json!({"job": null, "batch": batch, "overlap": "cancel_previous", "time_zone": "UTC"})).await;
+    let path = made["links"]["self"].as_str().expect("a path");
+    let jobs = made["batch"]["jobs"].as_array().expect("its jobs");
+    assert_eq!((&made["job"], &made["batch"]["total"], jobs.len()), (&Value::Null, &json!(2), 2));
+    assert_eq!(jobs[0]["payload"], json!({"value": 1, "name": "{{fire.date}}"}), "as it was written");
+    assert_eq!(
+        (&jobs[0]["tags"], &jobs[1]["tags"], &jobs[1]["payload"]),
+        (&json!(["t"]), &json!([]), &json!({"value": 2}))
+    );
+    assert_eq!(made["batch"]["follow_up"]["payload"]["name"], "{{fire.time}}");
+    assert!(made["problem"].as_str().is_some_and(|text| text.contains("no live worker")), "{made:#}");
+    let listed = app.get("/v1/schedules").await.json();
+    assert_eq!(
+        (&listed["items"][0]["batch"]["total"], &listed["items"][0]["batch"]["jobs"]),
+        (&json!(2), &Value::Null)
+    );
+
+    let run = async |key: &str| app.post(&format!("{path}/run"), &[("idempotency-key", key)], "").await;
+    let ran = run("k").await;
+    let batch = ran.json();
+    let id = batch["id"].as_str().expect("an id");
+    assert_eq!((ran.status, ran.header("location")), (202, format!("/v1/batches/{id}").as_str()), "{}", ran.text());
+    assert_eq!((&batch["total"], &batch["metadata"]), (&json!(2), &json!({"m": 1.0})));
+    let again = run("k").await;
+    assert_eq!((again.status, again.header("idempotency-replayed"), &again.json()["id"]), (202, "true", &batch["id"]));
+    let jobs = app.get(&format!("/v1/jobs?batch_id={id}")).await.json();
+    let fired = jobs["items"].as_array().expect("jobs");
+    assert!(fired.len() == 2 && fired.iter().all(|job| job["schedule_id"] == made["id"]), "{jobs:#}");
+    let fires = app.get(&format!("{path}/fires")).await.json();
+    assert_eq!((&fires["items"][0]["batch_id"], &fires["items"][0]["job_id"]), (&batch["id"], &Value::Null));
+    let read = app.get(path).await.json();
+    assert_eq!((&read["last_batch_id"], &read["last_job_id"]), (&batch["id"], &Value::Null));
+
+    // What is not mentioned stays; a job takes the place of a batch, and back.
+    let patch = async |change: Value| send(&app, Method::PATCH, path, &[], &change).await;
+    let kept = patch(json!({"jitter_seconds": 1})).await.json();
+    assert_eq!(kept["batch"], made["batch"]);
+    assert_eq!(pointers(&patch(json!({"batch": null})).await.problem(ProblemType::Validation)), ["/batch"]);
+    let job = patch(json!({"job": {"kind": "test.kind", "payload": {"value": 9}, "unique_key": "of {{fire.date}}"},
+                           "overlap": "skip"}))
+    .await;
+    assert_eq!(
+        (&job.json()["job"]["payload"]["value"], &job.json()["batch"]),
+        (&json!(9), &Value::Null),
+        "{}",
+        job.text()
+    );
+    assert_eq!(job.json()["job"]["unique_key"], "of {{fire.date}}", "as it was written");
+    let ran = run("l").await.json();
+    let day = ran["fire_at"].as_str().and_then(|at| at.get(..10)).expect("a time");
+    assert_eq!(ran["unique_key"], format!("of {day}"));
+    let back = patch(json!({"batch": {"jobs": [{"kind": "test.kind", "payload": {"value": 1}}]}})).await.json();
+    assert_eq!((&back["job"], &back["batch"]["total"]), (&Value::Null, &json!(1)));
 }
 
 #[tokio::test]

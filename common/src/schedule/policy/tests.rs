@@ -26,7 +26,7 @@ fn told(plan: &Plan) -> Vec<String> {
 
 /// An hourly schedule whose next fire is at 10:00, at this time.
 fn hourly(missed: Missed, overlap: Overlap, now: &str, busy: bool) -> Plan {
-    let situation = Situation { next_at: at("10:00:00"), now: at(now), busy, waiting: 0 };
+    let situation = Situation { next_at: at("10:00:00"), now: at(now), busy, waiting: 0, at_once: 100 };
     plan(&every(3600), missed, 3, overlap, situation)
 }
 
@@ -104,7 +104,8 @@ fn fires_that_are_made_up_for_run_one_after_the_other_unless_they_may_overlap() 
 
 #[test]
 fn no_more_wait_than_may() {
-    let situation = Situation { next_at: at("10:00:00"), now: at("12:00:10"), busy: true, waiting: MAX_WAITING - 1 };
+    let situation =
+        Situation { next_at: at("10:00:00"), now: at("12:00:10"), busy: true, waiting: MAX_WAITING - 1, at_once: 100 };
     let plan = plan(&every(3600), Missed::All, 3, Overlap::Queue, situation);
     assert_eq!(told(&plan), ["waiting 10:00 missed", "skipped 11:00-12:00 (2) overlap"]);
 }
@@ -112,7 +113,8 @@ fn no_more_wait_than_may() {
 #[test]
 fn a_long_absence_is_counted_up_to_a_limit_and_made_up_for_in_portions() {
     let every_second = every(1);
-    let mut situation = Situation { next_at: at("01:00:00"), now: at("23:00:00"), busy: false, waiting: 0 };
+    let mut situation =
+        Situation { next_at: at("01:00:00"), now: at("23:00:00"), busy: false, waiting: 0, at_once: 100 };
     let first = plan(&every_second, Missed::All, 250, Overlap::Allow, situation);
     assert_eq!(first.verdicts[0].count, COUNTED);
     assert_eq!(first.verdicts[0].through, at("22:55:50"));
@@ -132,7 +134,7 @@ fn a_long_absence_is_counted_up_to_a_limit_and_made_up_for_in_portions() {
 fn a_quick_schedule_is_late_sooner_than_a_slow_one() {
     let late = |seconds: u64, late_by: i64| {
         let now = at("10:00:00") + TimeDelta::seconds(late_by);
-        let situation = Situation { next_at: at("10:00:00"), now, busy: false, waiting: 0 };
+        let situation = Situation { next_at: at("10:00:00"), now, busy: false, waiting: 0, at_once: 100 };
         told(&plan(&every(seconds), Missed::Skip, 3, Overlap::Skip, situation))[0].starts_with("skipped")
     };
     assert!(!late(10, 5) && late(10, 6));
@@ -144,7 +146,7 @@ fn the_last_fire_of_all_has_no_next() {
     let recurrence = Recurrence::EverySeconds(3600);
     let bounds = (Some(at("00:00:00")), Some(at("10:30:00")));
     let timing = Timing::new(&recurrence, "UTC", bounds, at("00:00:00")).expect("a timing");
-    let situation = Situation { next_at: at("10:00:00"), now: at("10:00:00"), busy: false, waiting: 0 };
+    let situation = Situation { next_at: at("10:00:00"), now: at("10:00:00"), busy: false, waiting: 0, at_once: 100 };
     let plan = plan(&timing, Missed::One, 3, Overlap::Skip, situation);
     assert_eq!((told(&plan), plan.next_at), (vec!["fired 10:00".to_owned()], None));
 }

@@ -157,8 +157,25 @@ async fn cancel(line: &mut Line, id: BatchId, after: Option<JobId>, limit: u32) 
     let after = after.map_or(Uuid::nil(), |id| id.0);
     let found = ids(&line.rows(sqlx::query(UNFINISHED).bind(id.0).bind(after).bind(i64::from(limit))).await?)?;
     let next = found.last().filter(|_| found.len() == limit as usize).map(|id| JobId(*id));
-    let mut page = CancelledPage { next, ..CancelledPage::default() };
-    for (job, cancelled) in reads::cancel_all(line, found).await? {
+    Ok(CancelledPage { next, ..cancel_these(line, found).await? })
+}
+
+/// Cancels all jobs of these batches, in a transaction that is open: their rows are locked before those of any batch.
+pub(super) async fn cancel_whole(line: &mut Line, batches: impl IntoIterator<Item = BatchId>) -> Result<CancelledPage> {
+    let mut found = Vec::new();
+    for id in batches {
+        let unfinished = sqlx::query(UNFINISHED).bind(id.0).bind(Uuid::nil()).bind(i64::MAX);
+        found.extend(ids(&line.rows(unfinished).await?)?);
+    }
+    cancel_these(line, found).await
+}
+
+async fn cancel_these(line: &mut Line, jobs: Vec<Uuid>) -> Result<CancelledPage> {
+    let mut page = CancelledPage::default();
+    if jobs.is_empty() {
+        return Ok(page);
+    }
+    for (job, cancelled) in reads::cancel_all(line, jobs).await? {
         match cancelled {
             Cancelled::Now => page.ended.push(job),
             Cancelled::Requested => page.requested.push(job),

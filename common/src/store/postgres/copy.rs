@@ -10,9 +10,10 @@ use crate::job::{BatchId, NewJob, State};
 /// The columns that [`Rows::push`] writes, in its order.
 pub(super) const COPY: &str = "-- offload: copy jobs
 COPY offload.jobs (id, tenant, kind, queue, priority, state, epoch, max_attempts, created_at, run_at, queued_at, timeout_ms,
-    retry_policy, payload, metadata, tags, traceparent, retry_of, batch_id, linked, unique_key) FROM STDIN (FORMAT binary)";
+    retry_policy, payload, metadata, tags, traceparent, retry_of, schedule_id, fire_at,
+    batch_id, linked, unique_key) FROM STDIN (FORMAT binary)";
 
-const COLUMNS: i16 = 21;
+const COLUMNS: i16 = 23;
 
 /// The type of `text` in `pg_type`, which never changes.
 const TEXT: i32 = 25;
@@ -58,6 +59,8 @@ impl Rows {
         self.texts(&job.tags);
         self.optional(job.traceparent.as_deref(), Self::text);
         self.optional(job.retry_of, |rows, job| rows.uuid(job.0));
+        self.optional(job.fired_by, |rows, fire| rows.uuid(fire.schedule.0));
+        self.optional(job.fired_by, |rows, fire| rows.time(fire.at));
         self.uuid(batch.0);
         self.field(&[1]);
         self.optional(job.unique.as_ref(), |rows, unique| rows.text(&unique.key));
@@ -138,7 +141,7 @@ mod tests {
         let mut rows = Rows::new(now);
         assert_eq!(rows.push(&factory::job(), BatchId::new()), Some(now));
         let bytes = rows.finish();
-        assert!(bytes.starts_with(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x15\0\0\0\x10"));
+        assert!(bytes.starts_with(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x17\0\0\0\x10"));
         assert!(bytes.ends_with(&[0, 0, 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]));
     }
 }

@@ -66,8 +66,7 @@ pub(super) async fn fill(line: &mut Line, filling: &Filling, jobs: &mut dyn Page
         line.rollback().await?;
         return Ok(refusal);
     }
-    let row = line.row(sqlx::query(NOW)).await?.ok_or_else(|| Error::Corrupt("the database knows no time".into()))?;
-    let now: DateTime<Utc> = get(&row, "now")?;
+    let now = now(line).await?;
     let (mut total, mut entered, mut contenders) = (0i64, Entered::default(), Vec::new());
     let mut parents = chains::Named::default();
     loop {
@@ -77,8 +76,7 @@ pub(super) async fn fill(line: &mut Line, filling: &Filling, jobs: &mut dyn Page
         }
         total += i64::try_from(page.len()).unwrap_or(0);
         for part in parts(&page, COPY_BYTES, weight) {
-            copy(line, filling.batch(), &page[part.clone()], now, &mut entered.dispatches).await?;
-            callbacks::keep_of_jobs(line, page[part.clone()].iter()).await?;
+            write(line, filling.batch(), &page[part.clone()], now, &mut entered.dispatches).await?;
             parents.add(line, page[part].iter()).await?;
         }
         contenders.extend(page.iter().filter_map(Contender::of));
@@ -106,6 +104,28 @@ pub(super) async fn fill(line: &mut Line, filling: &Filling, jobs: &mut dyn Page
     }
     line.commit().await?;
     Ok(Filled::Done(entered))
+}
+
+/// Makes a batch of jobs that come for no unique key and run after nothing, in a transaction that is open. Unless it answers
+/// that they are in, the caller rolls back.
+pub(super) async fn make(line: &mut Line, filling: &Filling, jobs: &[NewJob]) -> Result<Filled> {
+    if let Some(refusal) = refusal(line, filling).await? {
+        return Ok(refusal);
+    }
+    let now = now(line).await?;
+    let mut entered = Entered::default();
+    for part in parts(jobs, COPY_BYTES, weight) {
+        write(line, filling.batch(), &jobs[part], now, &mut entered.dispatches).await?;
+    }
+    let total = i64::try_from(jobs.len()).unwrap_or(i64::MAX);
+    conclude(line, filling, total, now).await?;
+    Ok(Filled::Done(entered))
+}
+
+/// The store's clock.
+async fn now(line: &mut Line) -> Result<DateTime<Utc>> {
+    let row = line.row(sqlx::query(NOW)).await?;
+    get(&row.ok_or_else(|| Error::Corrupt("the database knows no time".into()))?, "now")
 }
 
 /// Why nothing is to be written, if so.
@@ -144,7 +164,8 @@ async fn take_key(line: &mut Line, filling: &Filling, key: &IdempotencyKey) -> R
     Ok(Some(if same { Filled::Repeated(batch) } else { Filled::KeyReused }))
 }
 
-async fn copy(
+/// Writes jobs, and who is to be told of their ends.
+async fn write(
     line: &mut Line,
     batch: BatchId,
     jobs: &[NewJob],
@@ -158,7 +179,8 @@ async fn copy(
             dispatches.push(Dispatch { lane: job.lane.clone(), pointer, traceparent: job.traceparent.clone() });
         }
     }
-    line.copy_in(Origin::Offload, COPY, &rows.finish()).await.map(drop)
+    line.copy_in(Origin::Offload, COPY, &rows.finish()).await?;
+    callbacks::keep_of_jobs(line, jobs.iter()).await
 }
 
 /// The first key that is taken, and that a job does not do without.

@@ -16,7 +16,7 @@ const HISTORY: &str = "offload.migrations";
 const OLDEST_SERVER: u32 = 150_000;
 
 /// Every migration, oldest first. What has been released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (1, "initial", include_str!("../../../../migrations/postgres/0001_initial.sql")),
     (2, "schedules", include_str!("../../../../migrations/postgres/0002_schedules.sql")),
     (3, "live", include_str!("../../../../migrations/postgres/0003_live.sql")),
@@ -24,6 +24,7 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
     (5, "callbacks", include_str!("../../../../migrations/postgres/0005_callbacks.sql")),
     (6, "unique keys", include_str!("../../../../migrations/postgres/0006_unique_keys.sql")),
     (7, "chains", include_str!("../../../../migrations/postgres/0007_chains.sql")),
+    (8, "scheduled batches", include_str!("../../../../migrations/postgres/0008_scheduled_batches.sql")),
 ];
 
 pub(super) const VERSION: &str = "-- offload: schema version

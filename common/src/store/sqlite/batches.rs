@@ -1,8 +1,8 @@
 //! Batches as they are read, sealed, cancelled and repeated.
 
 use async_trait::async_trait;
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::error::{Failure, Result};
@@ -135,19 +135,30 @@ async fn seal(store: &SqliteStore, tenant: &str, id: BatchId) -> Result<bool> {
 
 async fn cancel(store: &SqliteStore, id: BatchId, after: Option<JobId>, limit: u32) -> Result<CancelledPage> {
     let mut turn = store.writer.turn().await?;
+    let page = cancel_page(turn.connection(), id, after, limit).await?;
+    turn.commit().await?;
+    Ok(page)
+}
+
+/// Cancels jobs of a batch within a transaction.
+pub(super) async fn cancel_page(
+    connection: &mut SqliteConnection,
+    id: BatchId,
+    after: Option<JobId>,
+    limit: u32,
+) -> Result<CancelledPage> {
     let after = after.map_or(Uuid::nil(), |id| id.0);
-    let found = sqlx::query(UNFINISHED).bind(id.0).bind(after).bind(limit).fetch_all(turn.connection()).await?;
+    let found = sqlx::query(UNFINISHED).bind(id.0).bind(after).bind(limit).fetch_all(&mut *connection).await?;
     let mut page = CancelledPage::default();
     for row in &found {
         let job = job_id(row)?;
-        match intake::cancel_one(turn.connection(), row.try_get("tenant")?, job).await? {
+        match intake::cancel_one(connection, row.try_get("tenant")?, job).await? {
             Some(Cancelled::Now) => page.ended.push(job),
             Some(Cancelled::Requested) => page.requested.push(job),
             Some(Cancelled::TooLate(_)) | None => {}
         }
     }
     page.next = found.last().filter(|_| found.len() == limit as usize).map(job_id).transpose()?;
-    turn.commit().await?;
     Ok(page)
 }
 

@@ -22,10 +22,11 @@ const ROWS: usize = 500;
 /// A row is an array in an array of JSON: one statement for many, whatever their number.
 pub(super) const INSERT: &str = "-- insert jobs of a batch
 INSERT INTO offload_jobs (id, tenant, kind, queue, priority, state, epoch, max_attempts, created_at, run_at, queued_at,
-    timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of, batch_id, linked, unique_key)
+    timeout_ms, retry_policy, payload, metadata, tags, traceparent, retry_of, batch_id, linked, unique_key,
+    schedule_id, fire_at)
 SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, ?2, value ->> 6, ?3, value ->> 7,
     value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14, unhex(value ->> 15), ?4, 1,
-    value ->> 16
+    value ->> 16, unhex(value ->> 17), value ->> 18
 FROM json_each(?1)";
 
 const LEAVE_OUT: &str = "-- leave a job out of a batch
@@ -75,6 +76,25 @@ pub(super) async fn fill(writer: &Writer, filling: &Filling, jobs: &mut dyn Page
     }
     conclude(turn.connection(), filling, written.total, now).await?;
     turn.commit().await?;
+    Ok(Filled::Done(written.entered))
+}
+
+/// Makes a batch of jobs that come for no unique key and run after nothing, within a transaction. Unless it answers that they
+/// are in, the caller rolls back.
+pub(super) async fn make(
+    connection: &mut SqliteConnection,
+    filling: &Filling,
+    jobs: &[NewJob],
+    now: DateTime<Utc>,
+) -> Result<Filled> {
+    if let Some(refusal) = refusal(connection, filling, now).await? {
+        return Ok(refusal);
+    }
+    let mut written = Written::new(filling.batch(), now);
+    for part in jobs.chunks(ROWS) {
+        written.insert(connection, part).await?;
+    }
+    conclude(connection, filling, written.total, now).await?;
     Ok(Filled::Done(written.entered))
 }
 
@@ -241,6 +261,8 @@ impl Written {
             job.traceparent,
             job.retry_of.map(|id| id.0.simple().to_string()),
             job.unique.as_ref().map(|unique| &unique.key),
+            job.fired_by.map(|fire| fire.schedule.0.simple().to_string()),
+            job.fired_by.map(|fire| micros(fire.at)),
         ]))
     }
 }

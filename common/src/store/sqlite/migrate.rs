@@ -9,7 +9,7 @@ use crate::clock;
 use crate::store::Error;
 
 /// Every migration, oldest first: name and statements. One that has been released is never changed.
-pub(super) const MIGRATIONS: [(&str, &str); 7] = [
+pub(super) const MIGRATIONS: [(&str, &str); 8] = [
     ("0001_init", include_str!("../../../../migrations/sqlite/0001_init.sql")),
     ("0002_schedules", include_str!("../../../../migrations/sqlite/0002_schedules.sql")),
     ("0003_live", include_str!("../../../../migrations/sqlite/0003_live.sql")),
@@ -17,6 +17,7 @@ pub(super) const MIGRATIONS: [(&str, &str); 7] = [
     ("0005_callbacks", include_str!("../../../../migrations/sqlite/0005_callbacks.sql")),
     ("0006_unique_keys", include_str!("../../../../migrations/sqlite/0006_unique_keys.sql")),
     ("0007_chains", include_str!("../../../../migrations/sqlite/0007_chains.sql")),
+    ("0008_scheduled_batches", include_str!("../../../../migrations/sqlite/0008_scheduled_batches.sql")),
 ];
 
 const CREATE_RECORD: &str = "-- create the record of migrations

@@ -2,6 +2,7 @@
 
 use crate::audit::Plan;
 use crate::job::{FiredBy, JobId, NewJob};
+use crate::schedule::{BatchTemplate, Definition, Submitted, Template};
 use crate::testing::factory;
 
 use super::Database;
@@ -17,6 +18,31 @@ pub async fn a_fire_whose_job_is_gone_is_found(db: &impl Database) {
     let (jobs, id) = (db.dialect().jobs(), db.dialect().id(job));
     db.tamper(format!("DELETE FROM {jobs} WHERE id = {id}")).await;
     assert_eq!(found_by(&audit(db, plan()).await, "fires"), [job]);
+}
+
+pub async fn a_fire_whose_batch_is_gone_or_doubled_is_found(db: &impl Database) {
+    let store = db.store();
+    let job = factory::template();
+    let batch = BatchTemplate { jobs: vec![job; 2], follow_up: None, callback: None, metadata: None };
+    let definition = Definition { template: Template::Batch { batch }, ..factory::definition() };
+    let made = due(db, "batch", 0, definition).await;
+    let jobs = fire(&store).await.submitted;
+    let clean = audit(db, plan()).await;
+    assert!(clean.is_clean(), "{:#?}", clean.reports);
+    let schedule = get(&store, made.id).await;
+    let batch = schedule.last.and_then(Submitted::batch).expect("a batch");
+    let at = schedule.last_fire_at.expect("it fired");
+    let alone = accept(&store, NewJob { fired_by: Some(FiredBy { schedule: made.id, at }), ..factory::job() }).await;
+    assert_eq!(found_by(&audit(db, plan()).await, "fires"), [alone]);
+    let dialect = db.dialect();
+    for id in jobs.into_iter().chain([alone]) {
+        db.tamper(format!("DELETE FROM {} WHERE id = {}", dialect.jobs(), dialect.id(id))).await;
+    }
+    db.tamper(format!("DELETE FROM {} WHERE id = {}", dialect.batches(), dialect.id(JobId(batch.0)))).await;
+    let outcome = audit(db, plan()).await;
+    let fires = outcome.reports.iter().find(|report| report.check == "fires").expect("it was checked");
+    let [finding] = &fires.findings[..] else { panic!("expected one finding, not {:#?}", fires.findings) };
+    assert!(finding.problem.contains(&format!("batch {batch} is gone")), "{finding:?}");
 }
 
 pub async fn jobs_that_share_a_fire_are_found(db: &impl Database) {

@@ -14,7 +14,8 @@ use super::steps::{
 use crate::callback::{Callback, Event as End, KIND, MAX_ATTEMPTS, Payload, Secret};
 use crate::job::transition::{Event, Retry};
 use crate::job::{BatchId, Job, JobId, NewJob, Priority, State};
-use crate::store::{Accepted, Cancelled, Filled, Filling, Finish, JobFilter, NewBatch, Target};
+use crate::schedule::{JobTemplate, Template};
+use crate::store::{Accepted, Cancelled, Filled, Filling, Finish, JobFilter, NewBatch, Ran, Target};
 use crate::testing::factory::{self, TENANT};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -96,13 +97,14 @@ pub async fn the_job_of_a_fire_is_told_of(db: &impl Database) {
     let store = db.store();
     let session = join(&store).await;
     let mut definition = factory::definition();
-    definition.job.callback = callback(&End::OF_JOBS);
-    definition.job.kind = factory::KIND.to_owned();
+    let job = JobTemplate { callback: callback(&End::OF_JOBS), ..factory::template() };
+    definition.template = Template::Job(job);
     let made = due(db, "told", 0, definition).await;
     let job = fire(&store).await.submitted[0];
     let lease = claim(&store, session.worker(), promoted(&store, job).await).await;
     finish(&store, lease, &Event::Succeed).await;
-    let run = store.run_schedule(TENANT, made.id, None, None).await.expect("asked").expect("it is there").0;
+    let ran = store.run_schedule(TENANT, made.id, None, None).await.expect("asked");
+    let Some(Ran::Job(run, _)) = ran else { panic!("expected a job, not {ran:?}") };
     store.cancel(TENANT, run).await.expect("cancelled");
     let told = told(&store).await;
     let said: Vec<_> = told.iter().map(|job| (said(job).0, said(job).1["type"].clone())).collect();

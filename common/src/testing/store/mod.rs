@@ -281,6 +281,9 @@ macro_rules! store_conformance {
                 a_fire_that_waits_follows_the_job_before_it
                 a_fire_whose_key_is_taken_is_skipped
                 a_schedule_in_trouble_keeps_no_other_from_its_turn
+                a_fire_submits_its_batch_once
+                a_batch_is_cancelled_by_the_next_fire
+                a_batch_runs_when_it_is_asked_to
                 a_paused_schedule_does_not_fire
                 a_schedule_runs_when_it_is_asked_to
                 jobs_and_records_outlive_their_schedule
@@ -306,6 +309,7 @@ macro_rules! store_conformance {
                 a_due_job_whose_lane_has_room_is_overdue;
             auditing_fires:
                 a_fire_whose_job_is_gone_is_found
+                a_fire_whose_batch_is_gone_or_doubled_is_found
                 jobs_that_share_a_fire_are_found
                 a_job_of_a_fire_that_was_never_recorded_is_found
                 a_schedule_that_is_passed_over_is_found;

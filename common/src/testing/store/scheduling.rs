@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::job::{Job, JobId, ScheduleId, State};
-use crate::schedule::{Change, Counts, Definition, Missed, Outcome, Overlap, Reason, Recurrence, Schedule};
-use crate::store::{Accepted, Changed, FireRecord, Fired, JobFilter, NewSchedule, Removed, ScheduleFilter, Store};
+use crate::schedule::{
+    BatchTemplate, Change, Counts, Definition, JobTemplate, Missed, Outcome, Overlap, Reason, Recurrence, Schedule,
+    Submitted, Template,
+};
+use crate::store::{
+    Accepted, Changed, Filled, FireRecord, Fired, JobFilter, NewSchedule, Ran, Removed, ScheduleFilter, Store,
+};
 use crate::testing::factory::{self, TENANT};
 
 use super::Database;
@@ -61,7 +66,7 @@ async fn told(store: &Shared, schedule: ScheduleId) -> Vec<String> {
     let tell = |record: &FireRecord| {
         let verdict = &record.verdict;
         let submits = matches!(verdict.outcome, Outcome::Fired | Outcome::CaughtUp | Outcome::RunNow);
-        assert_eq!(record.job.is_some(), submits, "{record:?}");
+        assert_eq!(record.submitted.is_some(), submits, "{record:?}");
         let reason = verdict.reason.map_or("", Reason::as_str);
         format!("{} {reason} {}", verdict.outcome.as_str(), verdict.count)
     };
@@ -149,8 +154,8 @@ pub async fn racing_renames_give_a_name_to_one(db: &impl Database) {
 pub async fn a_fire_submits_its_job_once(db: &impl Database) {
     let store = db.store();
     let mut definition = factory::definition();
-    definition.job.payload = factory::raw(r#"{"at": "{{fire.unix}}", "n": 1.50}"#);
-    definition.job.tags = vec!["nightly".into()];
+    let payload = factory::raw(r#"{"at": "{{fire.unix}}", "n": 1.50}"#);
+    definition.template = Template::Job(JobTemplate { payload, tags: vec!["nightly".into()], ..factory::template() });
     let made = due(db, "once", 0, definition).await;
     let before = get(&store, made.id).await;
     let fired = fire(&store).await;
@@ -164,7 +169,7 @@ pub async fn a_fire_submits_its_job_once(db: &impl Database) {
     assert_eq!(job.payload.get(), format!(r#"{{"at": "{}", "n": 1.50}}"#, fire_at.timestamp()));
     assert!(job.due, "promotion brings it in at once");
     let after = get(&store, made.id).await;
-    assert_eq!((after.last_fire_at, after.last_job), (Some(fire_at), Some(job.id)));
+    assert_eq!((after.last_fire_at, after.last), (Some(fire_at), Some(Submitted::Job(job.id))));
     assert_eq!(after.counts, Counts { fired: 1, ..Counts::default() });
     assert!(after.next_at.is_some_and(|at| (59..=60).contains(&(at - fire_at).num_minutes())), "{after:?}");
     assert_eq!(after.version, before.version, "firing is no change of a client's");
@@ -268,13 +273,13 @@ pub async fn a_fire_that_waits_follows_the_job_before_it(db: &impl Database) {
         assert!(fire(&store).await.submitted.is_empty(), "the first has not ended");
     }
     let waits = get(&store, made.id).await;
-    assert_eq!((waits.waiting, waits.last_job), (2, Some(first[0])));
+    assert_eq!((waits.waiting, waits.last), (2, Some(Submitted::Job(first[0]))));
     assert!(store.next_fire().await.expect("asked").waiting);
     assert_eq!(fire(&store).await.turns, 0, "there is nothing to do yet");
     let waiting: Vec<_> = store.fires(made.id, None, 10).await.expect("read");
     let waiting: Vec<_> = waiting.iter().rev().map(|record| record.verdict.fire_at).collect();
     for fire_at in &waiting[1..] {
-        let last = get(&store, made.id).await.last_job.expect("there is one");
+        let last = get(&store, made.id).await.last.and_then(Submitted::job).expect("there is one");
         store.cancel(TENANT, last).await.expect("cancelled");
         let released = fire(&store).await.submitted;
         assert_eq!(released.len(), 1, "one at a time");
@@ -289,9 +294,8 @@ pub async fn a_fire_that_waits_follows_the_job_before_it(db: &impl Database) {
 pub async fn a_fire_whose_key_is_taken_is_skipped(db: &impl Database) {
     let store = db.store();
     let with_key = |overlap| {
-        let mut definition = Definition { overlap, ..factory::definition() };
-        definition.job.unique_key = Some("k".into());
-        definition
+        let template = Template::Job(JobTemplate { unique_key: Some("k".into()), ..factory::template() });
+        Definition { overlap, template, ..factory::definition() }
     };
     let holder = due(db, "holder", 0, with_key(Overlap::Queue)).await;
     let first = fire(&store).await.submitted[0];
@@ -306,10 +310,10 @@ pub async fn a_fire_whose_key_is_taken_is_skipped(db: &impl Database) {
     assert_eq!(read(&store, fired.submitted[0]).await.schedule_id, Some(free.id.0));
     assert_eq!(told(&store, other.id).await, ["skipped unique_key 1", "skipped unique_key 1"]);
     let after = get(&store, other.id).await;
-    assert_eq!((after.last_job, after.last_fire_at), (None, None));
+    assert_eq!((after.last, after.last_fire_at), (None, None));
     assert_eq!(after.counts, Counts { skipped: 2, ..Counts::default() });
     let refused = store.run_schedule(TENANT, other.id, None, None).await.expect("answered").expect("it is there");
-    assert!(matches!(refused.1, Accepted::Held(job) if job == first), "{refused:?}");
+    assert!(matches!(refused, Ran::Job(_, Accepted::Held(job)) if job == first), "{refused:?}");
     assert_eq!(told(&store, other.id).await.len(), 2, "what was asked for in vain is no fire");
 
     store.cancel(TENANT, first).await.expect("cancelled");
@@ -326,9 +330,9 @@ pub async fn a_fire_whose_key_is_taken_is_skipped(db: &impl Database) {
     for id in holders {
         let schedule = get(&store, id).await;
         assert_eq!(schedule.waiting, 0, "{schedule:?}");
-        last_jobs.push(schedule.last_job);
+        last_jobs.push(schedule.last);
     }
-    assert!(last_jobs.contains(&Some(taker)), "{last_jobs:?}");
+    assert!(last_jobs.contains(&Some(Submitted::Job(taker))), "{last_jobs:?}");
 }
 
 pub async fn a_schedule_in_trouble_keeps_no_other_from_its_turn(db: &impl Database) {
@@ -369,6 +373,121 @@ pub async fn a_schedule_in_trouble_keeps_no_other_from_its_turn(db: &impl Databa
     assert_eq!(get(&store, ids["gone"]).await.trouble, None);
 }
 
+/// A schedule's batch: two jobs, and one that follows.
+fn batch() -> Template {
+    let job = |payload| JobTemplate { payload: factory::raw(payload), ..factory::template() };
+    let batch = BatchTemplate {
+        jobs: vec![job(r#"{"n": 1.50, "day": "{{fire.date}}"}"#), job(r#"{"n": 2}"#)],
+        follow_up: Some(job(r#"{"sum of": "{{fire.unix}}"}"#)),
+        callback: None,
+        metadata: Some(factory::raw(r#"{"m": 1.0}"#)),
+    };
+    Template::Batch { batch }
+}
+
+async fn batch_of(store: &Shared, schedule: ScheduleId) -> crate::store::Batch {
+    let last = get(store, schedule).await.last.and_then(Submitted::batch).expect("it submitted a batch");
+    store.batch(TENANT, last).await.expect("read").expect("it is there")
+}
+
+pub async fn a_fire_submits_its_batch_once(db: &impl Database) {
+    let store = db.store();
+    let definition = Definition { template: batch(), overlap: Overlap::Queue, ..factory::definition() };
+    let made = due(db, "batch", 0, definition).await;
+    assert_eq!(format!("{:?}", get(&store, made.id).await.definition), format!("{:?}", made.definition));
+    let fire_at = get(&store, made.id).await.next_at.expect("it was due");
+    let fired = fire(&store).await;
+    assert_eq!((fired.turns, fired.submitted.len()), (1, 2), "{fired:?}");
+    let first = batch_of(&store, made.id).await;
+    assert_eq!((first.total, first.sealed, first.counts.queued), (2, true, 2));
+    assert_eq!(first.metadata.as_deref().map(|metadata| metadata.get()), Some(r#"{"m": 1.0}"#));
+    let jobs = jobs_of(&*store, made.id).await;
+    let payloads = [format!(r#"{{"n": 1.50, "day": "{}"}}"#, fire_at.date_naive()), r#"{"n": 2}"#.to_owned()];
+    assert_eq!(jobs.iter().map(|job| job.payload.get()).collect::<Vec<_>>(), payloads);
+    assert!(jobs.iter().all(|job| job.batch_id == Some(first.id.0) && job.fire_at == Some(fire_at)), "{jobs:?}");
+    assert!(jobs.iter().all(|job| job.state == State::Scheduled && job.due), "promotion brings them in at once");
+    assert_eq!(told(&store, made.id).await, ["fired  1"]);
+
+    // The next one waits for all of it.
+    rewind(db, made.id, 0).await;
+    assert!(fire(&store).await.submitted.is_empty(), "none of it has ended");
+    store.cancel(TENANT, jobs[0].id).await.expect("cancelled");
+    assert_eq!(fire(&store).await.turns, 0, "one of it has not ended");
+    store.cancel(TENANT, jobs[1].id).await.expect("cancelled");
+    let followed = store.batch(TENANT, first.id).await.expect("read").and_then(|batch| batch.follow_up);
+    let followed = read(&store, followed.expect("a job follows")).await;
+    assert_eq!(followed.payload.get(), format!(r#"{{"sum of": "{}"}}"#, fire_at.timestamp()));
+    assert_eq!((followed.schedule_id, followed.batch_id), (None, None), "it is not of the fire");
+    assert_eq!(fire(&store).await.submitted.len(), 2);
+    assert_ne!(batch_of(&store, made.id).await.id, first.id);
+    assert_eq!(told(&store, made.id).await, ["fired  1", "fired overlap 1"]);
+    let after = get(&store, made.id).await;
+    assert_eq!((after.waiting, after.counts.fired), (0, 2));
+
+    // From now on it submits a job.
+    let change = Change::Define("batch".into(), Box::new(factory::definition()));
+    store.change_schedule(TENANT, made.id, None, &change).await.expect("changed");
+    rewind(db, made.id, 0).await;
+    assert!(fire(&store).await.submitted.is_empty(), "the batch has not ended");
+    for job in &jobs_of(&*store, made.id).await {
+        store.cancel(TENANT, job.id).await.expect("cancelled");
+    }
+    rewind(db, made.id, 0).await;
+    let [job] = fire(&store).await.submitted[..] else { panic!("expected one job") };
+    assert_eq!(get(&store, made.id).await.last, Some(Submitted::Job(job)));
+}
+
+pub async fn a_batch_is_cancelled_by_the_next_fire(db: &impl Database) {
+    let store = db.store();
+    let overlap = Overlap::CancelPrevious;
+    // Two at once: their jobs are taken before their batches.
+    let mut made = Vec::new();
+    for name in ["a", "b"] {
+        let definition = Definition { template: batch(), overlap, ..factory::definition() };
+        made.push(due(db, name, 0, definition).await.id);
+    }
+    let mut first: BTreeSet<JobId> = fire(&store).await.submitted.into_iter().collect();
+    let before = batch_of(&store, made[0]).await.id;
+    for id in &made {
+        rewind(db, *id, 0).await;
+    }
+    let fired = fire(&store).await;
+    assert_eq!((fired.turns, fired.submitted.len(), fired.cancelling.len()), (2, 4, 0), "{fired:?}");
+    for job in fired.cancelled {
+        assert!(first.remove(&job), "{job} is of the first batches");
+        assert_eq!(read(&store, job).await.state, State::Cancelled);
+    }
+    assert!(first.is_empty(), "{first:?}");
+    let before = store.batch(TENANT, before).await.expect("read").expect("it is there");
+    assert_eq!((before.counts.cancelled, before.finished_at.is_some()), (2, true));
+    assert_eq!(batch_of(&store, made[0]).await.counts.queued, 2);
+}
+
+pub async fn a_batch_runs_when_it_is_asked_to(db: &impl Database) {
+    let store = db.store();
+    let made =
+        make(&store, "now", Definition { template: batch(), jitter_seconds: 3600.0, ..factory::definition() }).await;
+    let run = async |key: Option<crate::store::IdempotencyKey>| match store
+        .run_schedule(TENANT, made.id, key.as_ref(), Some("00-trace"))
+        .await
+        .expect("answered")
+    {
+        Some(Ran::Batch(id, filled)) => (id, filled),
+        other => panic!("expected a batch, not {other:?}"),
+    };
+    let (first, filled) = run(factory::idempotency("k", 1)).await;
+    assert!(matches!(filled, Filled::Done(_)), "{filled:?}");
+    assert!(matches!(run(factory::idempotency("k", 1)).await.1, Filled::Repeated(id) if id == first));
+    assert!(matches!(run(factory::idempotency("k", 2)).await.1, Filled::KeyReused));
+    let (second, _) = run(None).await;
+    let jobs = jobs_of(&*store, made.id).await;
+    assert_eq!(jobs.len(), 4, "once each");
+    assert!(jobs.iter().all(|job| job.due), "nobody who asks waits for the jitter");
+    let after = get(&store, made.id).await;
+    assert_eq!((after.last, after.counts.run_now), (Some(Submitted::Batch(second)), 2));
+    assert_eq!(told(&store, made.id).await, ["run_now  1", "run_now  1"]);
+}
+
 pub async fn a_paused_schedule_does_not_fire(db: &impl Database) {
     let store = db.store();
     let made = due(db, "paused", 3, factory::definition()).await;
@@ -392,8 +511,14 @@ pub async fn a_schedule_runs_when_it_is_asked_to(db: &impl Database) {
     let made = make(&store, "now", factory::definition()).await;
     store.change_schedule(TENANT, made.id, None, &Change::Pause).await.expect("paused");
     let key = factory::idempotency("k", 1);
-    let run = async |key: Option<&crate::store::IdempotencyKey>| {
-        store.run_schedule(TENANT, made.id, key, None).await.expect("answered").expect("it is there")
+    let run = async |key: Option<&crate::store::IdempotencyKey>| match store
+        .run_schedule(TENANT, made.id, key, None)
+        .await
+        .expect("answered")
+        .expect("it is there")
+    {
+        Ran::Job(job, accepted) => (job, accepted),
+        other => panic!("expected a job, not {other:?}"),
     };
     let (job, accepted) = run(key.as_ref()).await;
     assert!(matches!(accepted, Accepted::New { .. }), "{accepted:?}");
@@ -405,7 +530,7 @@ pub async fn a_schedule_runs_when_it_is_asked_to(db: &impl Database) {
     assert!(jobs.iter().all(|job| job.due && job.fire_at.is_some_and(|at| at <= clock::now())), "{jobs:?}");
     assert_eq!(told(&store, made.id).await, ["run_now  1", "run_now  1"]);
     let after = get(&store, made.id).await;
-    assert_eq!((after.last_job, after.counts.run_now), (Some(second), 2));
+    assert_eq!((after.last, after.counts.run_now), (Some(Submitted::Job(second)), 2));
     assert!(store.run_schedule(TENANT, ScheduleId::new(), None, None).await.expect("answered").is_none());
 }
 

@@ -2,11 +2,10 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use offload_common::job::{JobId, ScheduleId};
+use offload_common::job::ScheduleId;
 use offload_common::schedule::{Change, Schedule};
 use offload_common::store::{
-    Accepted, Changed, FireRecord, Fired, IdempotencyKey, NewSchedule, NextFire, Removed, Result, ScheduleFilter,
-    Schedules,
+    Changed, FireRecord, Fired, IdempotencyKey, NewSchedule, NextFire, Ran, Removed, Result, ScheduleFilter, Schedules,
 };
 
 use super::faulty::Faulty;
@@ -45,7 +44,7 @@ impl Schedules for Faulty {
         id: ScheduleId,
         key: Option<&IdempotencyKey>,
         traceparent: Option<&str>,
-    ) -> Result<Option<(JobId, Accepted)>> {
+    ) -> Result<Option<Ran>> {
         self.store.run_schedule(tenant, id, key, traceparent).await
     }
 

@@ -7,6 +7,7 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use crate::job::{JobId, ScheduleId};
+use crate::schedule::Submitted;
 use crate::store::Result;
 use crate::store::audit::{FireUse, FiredJob, LateSchedule};
 use crate::store::postgres::connection::Line;
@@ -15,16 +16,18 @@ use crate::store::postgres::rows::get;
 use crate::store::row::parse;
 
 pub(super) const FIRES: &str = "-- offload: audit, fires
-SELECT f.schedule_id, f.fire_at, f.outcome, f.job_id, j.id IS NOT NULL AS present,
+SELECT f.schedule_id, f.fire_at, f.outcome, f.job_id, f.batch_id,
+       j.id IS NOT NULL OR b.id IS NOT NULL AS present,
        greatest(0, extract(epoch FROM statement_timestamp() - f.recorded_at) * 1000000)::bigint AS age
 FROM (SELECT * FROM offload.fires WHERE (schedule_id, fire_at) > ($1, $2) ORDER BY schedule_id, fire_at LIMIT $3) f
 LEFT JOIN offload.jobs j ON j.id = f.job_id
+LEFT JOIN offload.batches b ON b.id = f.batch_id
 ORDER BY f.schedule_id, f.fire_at";
 
 pub(super) const FIRED: &str = "-- offload: audit, jobs of fires
-SELECT j.schedule_id, j.id, j.fire_at, f.schedule_id IS NOT NULL AS recorded, f.job_id,
+SELECT j.schedule_id, j.id, j.fire_at, j.batch_id, f.schedule_id IS NOT NULL AS recorded, f.job_id, f.batch_id AS fired_batch_id,
        greatest(0, extract(epoch FROM statement_timestamp() - j.created_at) * 1000000)::bigint AS age
-FROM (SELECT id, schedule_id, fire_at, created_at FROM offload.jobs
+FROM (SELECT id, schedule_id, fire_at, batch_id, created_at FROM offload.jobs
       WHERE schedule_id IS NOT NULL AND (schedule_id, id) > ($1, $2) ORDER BY schedule_id, id LIMIT $3) j
 LEFT JOIN offload.fires f ON f.schedule_id = j.schedule_id AND f.fire_at = j.fire_at
 ORDER BY j.schedule_id, j.id";
@@ -46,7 +49,7 @@ pub(in crate::store::postgres) async fn fires(
             schedule: ScheduleId(get(row, "schedule_id")?),
             fire_at: get(row, "fire_at")?,
             outcome: parse("outcome", get(row, "outcome")?)?,
-            job: get::<Option<_>>(row, "job_id")?.map(JobId),
+            submitted: Submitted::of(get(row, "job_id")?, get(row, "batch_id")?),
             age: Duration::from_micros(get::<i64>(row, "age")?.unsigned_abs()),
             present: get(row, "present")?,
         })
@@ -64,12 +67,14 @@ pub(in crate::store::postgres) async fn fired(
     let statement = sqlx::query(FIRED).bind(schedule.0).bind(job.0).bind(i64::from(limit));
     let fired = |row: &PgRow| {
         let recorded: bool = get(row, "recorded")?;
+        let (id, named) = (get(row, "id")?, Submitted::of(get(row, "job_id")?, get(row, "fired_batch_id")?));
         Ok(FiredJob {
             schedule: ScheduleId(get(row, "schedule_id")?),
-            job: JobId(get(row, "id")?),
+            job: JobId(id),
             fire_at: get(row, "fire_at")?,
             age: Duration::from_micros(get::<i64>(row, "age")?.unsigned_abs()),
-            recorded: if recorded { Some(get::<Option<_>>(row, "job_id")?.map(JobId)) } else { None },
+            expected: Submitted::of(None, get(row, "batch_id")?).unwrap_or(Submitted::Job(JobId(id))),
+            recorded: recorded.then_some(named),
         })
     };
     line.rows(statement).await?.iter().map(fired).collect()

@@ -4,12 +4,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::firing::{now, record};
 use super::reading::{schedule, schedule_columns};
-use crate::job::{JobId, NewJob, ScheduleId};
-use crate::schedule::{Change, Outcome, Schedule, Verdict};
+use crate::job::ScheduleId;
+use crate::schedule::{Change, Outcome, Schedule, Submission, Submitted, Verdict};
 use crate::store::postgres::connection::Line;
-use crate::store::postgres::intake;
 use crate::store::postgres::rows::get;
-use crate::store::{Accepted, Changed, Error, IdempotencyKey, NewSchedule, Removed, Result};
+use crate::store::postgres::{fill, intake};
+use crate::store::{Changed, Error, IdempotencyKey, NewSchedule, Ran, Removed, Result};
 
 pub(super) const ADD: &str = "-- offload: add a schedule
 INSERT INTO offload.schedules (id, tenant, name, definition, version, paused, anchor, next_at, waiting, created_at, updated_at)
@@ -35,8 +35,8 @@ WHERE s.id = $1";
 pub(super) const REMOVE: &str = "-- offload: remove a schedule
 DELETE FROM offload.schedules s WHERE s.id = $1";
 
-pub(super) const LAST: &str = "-- offload: the last job of a schedule
-UPDATE offload.schedules s SET last_job_id = $2, last_fire_at = $3, run_now = s.run_now + 1 WHERE s.id = $1";
+pub(super) const LAST: &str = "-- offload: what a schedule submitted last
+UPDATE offload.schedules s SET last_job_id = $2, last_batch_id = $3, last_fire_at = $4, run_now = s.run_now + 1 WHERE s.id = $1";
 
 /// See [`crate::store::Schedules::add_schedule`].
 pub(super) async fn add(line: &mut Line, new: &NewSchedule) -> Result<Changed> {
@@ -129,7 +129,7 @@ pub(super) async fn run(
     id: ScheduleId,
     key: Option<&IdempotencyKey>,
     traceparent: Option<&str>,
-) -> Result<Option<(JobId, Accepted)>> {
+) -> Result<Option<Ran>> {
     line.begin("BEGIN").await?;
     let Some(schedule) = hold(line, tenant, id).await? else {
         line.rollback().await?;
@@ -138,32 +138,33 @@ pub(super) async fn run(
     let timing = schedule.definition.timing(schedule.anchor).map_err(|error| Error::Rejected(error.to_string()))?;
     // A fire of this very microsecond may be there already.
     let mut fire_at = now(line).await?;
-    let id_of_job = JobId::new();
-    while !reserve(line, id, fire_at, id_of_job).await? {
+    let mut submission = schedule.submission(&timing, fire_at);
+    while !reserve(line, id, fire_at, submission.id()).await? {
         fire_at += TimeDelta::microseconds(1);
+        submission = schedule.submission(&timing, fire_at);
     }
-    let job = NewJob {
-        id: id_of_job,
-        run_at: None,
-        idempotency: key.cloned(),
-        traceparent: traceparent.map(str::to_owned),
-        ..schedule.job(&timing, fire_at)
+    let submission = submission.asked_for(key, traceparent);
+    let ran = match &submission {
+        Submission::Job(job) => {
+            let accepted = intake::accept(line, std::slice::from_ref(job)).await?.into_iter().next();
+            Ran::Job(job.id, accepted.ok_or_else(|| Error::Corrupt(format!("job {} was not answered", job.id)))?)
+        }
+        Submission::Batch(filling, jobs) => Ran::Batch(filling.batch(), fill::make(line, filling, jobs).await?),
     };
-    let accepted = intake::accept(line, std::slice::from_ref(&job)).await?.into_iter().next();
-    let accepted = accepted.ok_or_else(|| Error::Corrupt(format!("job {} was not answered", job.id)))?;
-    if matches!(accepted, Accepted::New { .. }) {
-        line.execute(sqlx::query(LAST).bind(id.0).bind(job.id.0).bind(fire_at)).await?;
+    if ran.is_new() {
+        let (job, batch) = (submission.id().job().map(|id| id.0), submission.id().batch().map(|id| id.0));
+        line.execute(sqlx::query(LAST).bind(id.0).bind(job).bind(batch).bind(fire_at)).await?;
         line.commit().await?;
     } else {
         line.rollback().await?;
     }
-    Ok(Some((job.id, accepted)))
+    Ok(Some(ran))
 }
 
 /// Writes the record of a fire that somebody asked for, unless there is one of that moment.
-async fn reserve(line: &mut Line, id: ScheduleId, fire_at: DateTime<Utc>, job: JobId) -> Result<bool> {
+async fn reserve(line: &mut Line, id: ScheduleId, fire_at: DateTime<Utc>, what: Submitted) -> Result<bool> {
     let verdict = Verdict { fire_at, through: fire_at, count: 1, outcome: Outcome::RunNow, reason: None };
-    Ok(!record(line, &[(id, &verdict, Some(job))]).await?.is_empty())
+    Ok(!record(line, &[(id, &verdict, Some(what))]).await?.is_empty())
 }
 
 async fn hold(line: &mut Line, tenant: &str, id: ScheduleId) -> Result<Option<Schedule>> {

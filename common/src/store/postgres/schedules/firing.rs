@@ -1,10 +1,10 @@
 //! Fires: schedules have their turn.
 //!
 //! The rows of the schedules stay locked to the end of the transaction, so of several processes one decides. What else the
-//! decision looks at (the last job, the oldest fire that waits) is read after that, by a statement that sees what those who
+//! decision looks at (what was submitted last, the oldest fire that waits) is read after that, by a statement that sees what those who
 //! held the rows before have committed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -13,22 +13,23 @@ use uuid::Uuid;
 
 use super::reading::{schedule, schedule_columns};
 use crate::failpoint;
-use crate::job::{JobId, NewJob, ScheduleId};
-use crate::schedule::{Finding, Reason, Schedule, Turn, Verdict};
+use crate::job::{BatchId, JobId, NewJob, ScheduleId};
+use crate::schedule::{Finding, Reason, Schedule, Submission, Submitted, Turn, Verdict};
 use crate::store::postgres::connection::Line;
 use crate::store::postgres::intake::microseconds;
 use crate::store::postgres::rows::get;
-use crate::store::postgres::{PostgresStore, intake, reads};
+use crate::store::postgres::{PostgresStore, batches, fill, intake, reads};
 use crate::store::row::parse;
 use crate::store::schedules::TROUBLE_LASTS;
 use crate::store::{Accepted, Cancelled, Error, Fired, NextFire, Result};
 
 pub(super) const NOW: &str = "-- offload: the time\nSELECT statement_timestamp() AS now";
 
-/// Whether the last job of the schedule called `s` has not come to its end.
+/// Whether what the schedule called `s` submitted last has not come to its end.
 macro_rules! last_runs {
     () => {
-        "EXISTS (SELECT FROM offload.jobs j WHERE j.id = s.last_job_id AND j.state IN ('scheduled', 'queued', 'running'))"
+        "(EXISTS (SELECT FROM offload.jobs j WHERE j.id = s.last_job_id AND j.state IN ('scheduled', 'queued', 'running'))
+          OR EXISTS (SELECT FROM offload.batches b WHERE b.id = s.last_batch_id AND b.succeeded + b.failed + b.cancelled < b.total))"
     };
 }
 
@@ -68,25 +69,29 @@ LEFT JOIN LATERAL (
 );
 
 pub(super) const RECORD: &str = "-- offload: record fires
-INSERT INTO offload.fires (schedule_id, fire_at, through, count, outcome, reason, job_id, recorded_at)
+INSERT INTO offload.fires (schedule_id, fire_at, through, count, outcome, reason, job_id, batch_id, recorded_at)
 SELECT s.*, statement_timestamp()
-FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5::text[], $6::text[], $7::uuid[]) AS s
+FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5::text[], $6::text[], $7::uuid[],
+            $8::uuid[]) AS s
 ON CONFLICT (schedule_id, fire_at) DO NOTHING
 RETURNING schedule_id, fire_at";
 
 pub(super) const REWRITE: &str = "-- offload: rewrite records of fires
-UPDATE offload.fires f SET outcome = s.outcome, reason = s.reason, job_id = s.job_id, recorded_at = statement_timestamp()
-FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::uuid[]) AS s (schedule_id, fire_at, outcome, reason, job_id)
+UPDATE offload.fires f SET outcome = s.outcome, reason = s.reason, job_id = s.job_id, batch_id = s.batch_id,
+    recorded_at = statement_timestamp()
+FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::uuid[], $6::uuid[])
+     AS s (schedule_id, fire_at, outcome, reason, job_id, batch_id)
 WHERE f.schedule_id = s.schedule_id AND f.fire_at = s.fire_at";
 
 pub(super) const WRITE: &str = "-- offload: schedules after their turn
 UPDATE offload.schedules s
 SET next_at = u.next_at, last_fire_at = coalesce(u.last_fire_at, s.last_fire_at),
-    last_job_id = coalesce(u.last_job_id, s.last_job_id), waiting = u.waiting, fired = s.fired + u.fired,
+    last_job_id = CASE WHEN u.last_fire_at IS NULL THEN s.last_job_id ELSE u.last_job_id END,
+    last_batch_id = CASE WHEN u.last_fire_at IS NULL THEN s.last_batch_id ELSE u.last_batch_id END, waiting = u.waiting, fired = s.fired + u.fired,
     caught_up = s.caught_up + u.caught_up, skipped = s.skipped + u.skipped,
     trouble = NULL, trouble_at = NULL, held_until = NULL
 FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::uuid[], $5::integer[], $6::bigint[], $7::bigint[],
-            $8::bigint[]) AS u (id, next_at, last_fire_at, last_job_id, waiting, fired, caught_up, skipped)
+            $8::bigint[], $9::uuid[]) AS u (id, next_at, last_fire_at, last_job_id, waiting, fired, caught_up, skipped, last_batch_id)
 WHERE s.id = u.id";
 
 pub(super) const TROUBLE: &str = "-- offload: schedules in trouble
@@ -215,8 +220,8 @@ fn decide(row: &PgRow) -> Result<Taken> {
 async fn record_all(line: &mut Line, taken: &mut [Taken]) -> Result<()> {
     let mut records = Vec::new();
     for Taken { schedule, turn } in taken.iter() {
-        records
-            .extend(turn.records.iter().map(|(verdict, job)| (schedule.id, verdict, job.as_ref().map(|job| job.id))));
+        let ids = turn.records.iter().map(|(verdict, what)| (schedule.id, verdict, what.as_ref().map(Submission::id)));
+        records.extend(ids);
     }
     let written = record(line, &records).await?;
     for Taken { schedule, turn } in taken.iter_mut() {
@@ -231,7 +236,7 @@ async fn record_all(line: &mut Line, taken: &mut [Taken]) -> Result<()> {
 async fn rewrite(line: &mut Line, taken: &[Taken]) -> Result<()> {
     let mut rewritten = Vec::new();
     for Taken { schedule, turn } in taken {
-        rewritten.extend(turn.rewritten().map(|(verdict, job)| (schedule.id, verdict, job)));
+        rewritten.extend(turn.rewritten().map(|(verdict, what)| (schedule.id, verdict, what)));
     }
     if rewritten.is_empty() {
         return Ok(());
@@ -241,14 +246,15 @@ async fn rewrite(line: &mut Line, taken: &[Taken]) -> Result<()> {
         .bind(each(&rewritten, |(_, verdict, _)| verdict.fire_at))
         .bind(each(&rewritten, |(_, verdict, _)| verdict.outcome.as_str()))
         .bind(each(&rewritten, |(_, verdict, _)| verdict.reason.map(Reason::as_str)))
-        .bind(each(&rewritten, |(.., job)| job.map(|job| job.0)));
+        .bind(each(&rewritten, |(.., what)| job_of(*what)))
+        .bind(each(&rewritten, |(.., what)| batch_of(*what)));
     line.execute(statement).await.map(drop)
 }
 
 /// Writes records; answers those that were not there.
 pub(super) async fn record(
     line: &mut Line,
-    records: &[(ScheduleId, &Verdict, Option<JobId>)],
+    records: &[(ScheduleId, &Verdict, Option<Submitted>)],
 ) -> Result<HashSet<(ScheduleId, DateTime<Utc>)>> {
     if records.is_empty() {
         return Ok(HashSet::new());
@@ -260,39 +266,50 @@ pub(super) async fn record(
         .bind(each(records, |(_, verdict, _)| i32::try_from(verdict.count).unwrap_or(i32::MAX)))
         .bind(each(records, |(_, verdict, _)| verdict.outcome.as_str()))
         .bind(each(records, |(_, verdict, _)| verdict.reason.map(Reason::as_str)))
-        .bind(each(records, |(.., job)| job.map(|job| job.0)));
+        .bind(each(records, |(.., what)| job_of(*what)))
+        .bind(each(records, |(.., what)| batch_of(*what)));
     let rows = line.rows(statement).await?;
     rows.iter().map(|row| Ok((ScheduleId(get(row, "schedule_id")?), get(row, "fire_at")?))).collect()
+}
+
+fn job_of(what: Option<Submitted>) -> Option<Uuid> {
+    what.and_then(Submitted::job).map(|id| id.0)
+}
+
+fn batch_of(what: Option<Submitted>) -> Option<Uuid> {
+    what.and_then(Submitted::batch).map(|id| id.0)
 }
 
 fn each<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }
 
-/// Cancels the jobs that later fires take the place of, in the order of their ids, as everybody takes them.
+/// Cancels what later fires take the place of, in the order of the ids, as everybody takes them.
 async fn cancel(line: &mut Line, taken: &[Taken], fired: &mut Fired) -> Result<()> {
-    let mut cancels: HashMap<JobId, &str> = HashMap::new();
-    for Taken { schedule, turn } in taken.iter().filter(|taken| taken.turn.jobs().next().is_some()) {
-        cancels.extend(turn.cancel.map(|job| (job, schedule.tenant.as_str())));
+    let (mut jobs, mut all): (BTreeMap<JobId, &str>, BTreeSet<BatchId>) = Default::default();
+    for Taken { schedule, turn } in taken.iter().filter(|taken| taken.turn.submits()) {
+        match turn.cancel {
+            Some(Submitted::Job(job)) => drop(jobs.insert(job, &schedule.tenant)),
+            Some(Submitted::Batch(batch)) => drop(all.insert(batch)),
+            None => {}
+        }
     }
-    let mut cancels: Vec<_> = cancels.into_iter().collect();
-    cancels.sort_unstable();
-    for (job, tenant) in cancels {
+    for (job, tenant) in jobs {
         match reads::cancel(line, tenant, job).await? {
             Some(Cancelled::Now) => fired.cancelled.push(job),
             Some(Cancelled::Requested) => fired.cancelling.push(job),
             Some(Cancelled::TooLate(_)) | None => {}
         }
     }
+    let page = batches::cancel_whole(line, all).await?;
+    fired.cancelled.extend(page.ended);
+    fired.cancelling.extend(page.requested);
     Ok(())
 }
 
 async fn submit(line: &mut Line, taken: &mut [Taken], fired: &mut Fired) -> Result<()> {
     let jobs: Vec<NewJob> = taken.iter().flat_map(|taken| taken.turn.jobs().cloned()).collect();
-    if jobs.is_empty() {
-        return Ok(());
-    }
-    let accepted = intake::accept(line, &jobs).await?;
+    let accepted = if jobs.is_empty() { Vec::new() } else { intake::accept(line, &jobs).await? };
     let mut refused = HashSet::new();
     for (job, accepted) in jobs.iter().zip(&accepted) {
         match accepted {
@@ -301,6 +318,10 @@ async fn submit(line: &mut Line, taken: &mut [Taken], fired: &mut Fired) -> Resu
         }
     }
     taken.iter_mut().for_each(|taken| taken.turn.refuse(&refused));
+    for (filling, jobs) in taken.iter().flat_map(|taken| taken.turn.batches()) {
+        fill::make(line, filling, jobs).await?;
+        fired.submitted.extend(jobs.iter().map(|job| job.id));
+    }
     Ok(())
 }
 
@@ -313,11 +334,12 @@ async fn write(line: &mut Line, taken: &[Taken]) -> Result<()> {
         .bind(each(taken, |taken| taken.schedule.id.0))
         .bind(each(taken, |taken| taken.turn.next_at))
         .bind(each(taken, |taken| taken.turn.last().map(|(at, _)| at)))
-        .bind(each(taken, |taken| taken.turn.last().map(|(_, job)| job.0)))
+        .bind(each(taken, |taken| job_of(taken.turn.last().map(|(_, what)| what))))
         .bind(each(taken, |taken| i32::try_from(taken.turn.waiting).unwrap_or(i32::MAX)))
         .bind(each(taken, |taken| count(taken.turn.counts().fired)))
         .bind(each(taken, |taken| count(taken.turn.counts().caught_up)))
-        .bind(each(taken, |taken| count(taken.turn.counts().skipped)));
+        .bind(each(taken, |taken| count(taken.turn.counts().skipped)))
+        .bind(each(taken, |taken| batch_of(taken.turn.last().map(|(_, what)| what))));
     line.execute(statement).await.map(drop)
 }
 

@@ -11,11 +11,11 @@ use chrono::{DateTime, Utc};
 pub(super) use self::auditing::{fired as audited_jobs, fires as audited_fires, late};
 
 use super::PostgresStore;
-use crate::job::{JobId, ScheduleId};
+use crate::job::ScheduleId;
 use crate::schedule::{Change, Schedule};
 use crate::store::{
-    Accepted, Changed, Error, FireRecord, Fired, IdempotencyKey, NewSchedule, NextFire, Removed, Result,
-    ScheduleFilter, Schedules,
+    Changed, Error, FireRecord, Fired, IdempotencyKey, NewSchedule, NextFire, Ran, Removed, Result, ScheduleFilter,
+    Schedules,
 };
 
 /// Every statement of this module, for the test that prepares them all.
@@ -84,7 +84,7 @@ impl Schedules for PostgresStore {
         id: ScheduleId,
         key: Option<&IdempotencyKey>,
         traceparent: Option<&str>,
-    ) -> Result<Option<(JobId, Accepted)>> {
+    ) -> Result<Option<Ran>> {
         changing::run(&mut *self.patient().await?, tenant, id, key, traceparent).await
     }
 

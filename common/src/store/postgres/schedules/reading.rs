@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use crate::job::{JobId, ScheduleId};
-use crate::schedule::{Counts, Schedule, Trouble, Verdict};
+use crate::job::ScheduleId;
+use crate::schedule::{Counts, Schedule, Submitted, Trouble, Verdict};
 use crate::store::postgres::connection::Line;
 use crate::store::postgres::rows::{get, get_count};
 use crate::store::row::{json, parse};
@@ -15,7 +15,7 @@ use crate::store::{FireRecord, Result, ScheduleFilter};
 macro_rules! schedule_columns {
     () => {
         "s.id, s.tenant, s.name, s.definition::text, s.version, s.paused, s.anchor, s.next_at, s.last_fire_at, s.last_job_id,
-    s.waiting, s.fired, s.caught_up, s.skipped, s.run_now, s.trouble, s.trouble_at, s.created_at, s.updated_at"
+    s.last_batch_id, s.waiting, s.fired, s.caught_up, s.skipped, s.run_now, s.trouble, s.trouble_at, s.created_at, s.updated_at"
     };
 }
 
@@ -35,7 +35,7 @@ ORDER BY s.id DESC LIMIT $4"
 );
 
 pub(super) const FIRES: &str = "-- offload: fires
-SELECT f.fire_at, f.through, f.count, f.outcome, f.reason, f.job_id, f.recorded_at FROM offload.fires f
+SELECT f.fire_at, f.through, f.count, f.outcome, f.reason, f.job_id, f.batch_id, f.recorded_at FROM offload.fires f
 WHERE f.schedule_id = $1 AND f.fire_at < coalesce($2::timestamptz, 'infinity') ORDER BY f.fire_at DESC LIMIT $3";
 
 /// See [`crate::store::Schedules::schedule`].
@@ -83,7 +83,7 @@ pub(super) fn schedule(row: &PgRow) -> Result<Schedule> {
         anchor: get(row, "anchor")?,
         next_at: get(row, "next_at")?,
         last_fire_at: get(row, "last_fire_at")?,
-        last_job: get::<Option<_>>(row, "last_job_id")?.map(JobId),
+        last: Submitted::of(get(row, "last_job_id")?, get(row, "last_batch_id")?),
         waiting: get_count(row, "waiting")?,
         created_at: get(row, "created_at")?,
         counts: Counts {
@@ -106,7 +106,7 @@ fn record(row: &PgRow) -> Result<FireRecord> {
             outcome: parse("outcome", get(row, "outcome")?)?,
             reason: get::<Option<&str>>(row, "reason")?.map(|text| parse("reason", text)).transpose()?,
         },
-        job: get::<Option<_>>(row, "job_id")?.map(JobId),
+        submitted: Submitted::of(get(row, "job_id")?, get(row, "batch_id")?),
         recorded_at: get(row, "recorded_at")?,
     })
 }

@@ -9,18 +9,22 @@ use uuid::Uuid;
 
 use crate::clock;
 use crate::job::{JobId, ScheduleId};
+use crate::schedule::Submitted;
 use crate::store::audit::{FireUse, FiredJob, LateSchedule};
 use crate::store::row::parse;
 use crate::store::sqlite::error::Result;
 use crate::store::sqlite::rows::{duration_micros, micros, optional_time, time};
 
 const FIRES: &str = "-- audit, fires
-SELECT f.schedule_id, f.fire_at, f.outcome, f.job_id, f.recorded_at, j.id IS NOT NULL AS present
-FROM offload_fires AS f LEFT JOIN offload_jobs AS j ON j.id = f.job_id
+SELECT f.schedule_id, f.fire_at, f.outcome, f.job_id, f.batch_id, f.recorded_at,
+    j.id IS NOT NULL OR b.id IS NOT NULL AS present
+FROM offload_fires AS f
+LEFT JOIN offload_jobs AS j ON j.id = f.job_id LEFT JOIN offload_batches AS b ON b.id = f.batch_id
 WHERE (f.schedule_id, f.fire_at) > (?1, ?2) ORDER BY f.schedule_id, f.fire_at LIMIT ?3";
 
 const FIRED: &str = "-- audit, jobs of fires
-SELECT j.schedule_id, j.id, j.fire_at, j.created_at, f.schedule_id IS NOT NULL AS recorded, f.job_id
+SELECT j.schedule_id, j.id, j.fire_at, j.batch_id, j.created_at, f.schedule_id IS NOT NULL AS recorded, f.job_id,
+    f.batch_id AS fired_batch_id
 FROM offload_jobs AS j LEFT JOIN offload_fires AS f ON f.schedule_id = j.schedule_id AND f.fire_at = j.fire_at
 WHERE j.schedule_id IS NOT NULL AND (j.schedule_id, j.id) > (?1, ?2) ORDER BY j.schedule_id, j.id LIMIT ?3";
 
@@ -41,7 +45,7 @@ pub(in crate::store::sqlite) async fn fires(
             schedule: ScheduleId(row.try_get("schedule_id")?),
             fire_at: time(row.try_get("fire_at")?)?,
             outcome: parse("outcome", row.try_get("outcome")?)?,
-            job: row.try_get::<Option<Uuid>, _>("job_id")?.map(JobId),
+            submitted: Submitted::of(row.try_get("job_id")?, row.try_get("batch_id")?),
             age: since(row.try_get("recorded_at")?, now),
             present: row.try_get("present")?,
         })
@@ -59,13 +63,15 @@ pub(in crate::store::sqlite) async fn fired(
     let rows = sqlx::query(FIRED).bind(schedule).bind(job).bind(limit).fetch_all(readers).await?;
     let now = micros(clock::now());
     let fired = |row: &SqliteRow| {
-        let (recorded, named): (bool, Option<Uuid>) = (row.try_get("recorded")?, row.try_get("job_id")?);
+        let (id, recorded): (Uuid, bool) = (row.try_get("id")?, row.try_get("recorded")?);
+        let named = Submitted::of(row.try_get("job_id")?, row.try_get("fired_batch_id")?);
         Ok(FiredJob {
             schedule: ScheduleId(row.try_get("schedule_id")?),
-            job: JobId(row.try_get("id")?),
+            job: JobId(id),
             fire_at: optional_time(row.try_get("fire_at")?)?,
             age: since(row.try_get("created_at")?, now),
-            recorded: recorded.then(|| named.map(JobId)),
+            expected: Submitted::of(None, row.try_get("batch_id")?).unwrap_or(Submitted::Job(JobId(id))),
+            recorded: recorded.then_some(named),
         })
     };
     rows.iter().map(fired).collect()

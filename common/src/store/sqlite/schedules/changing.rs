@@ -7,13 +7,13 @@ use uuid::Uuid;
 use super::firing::record;
 use super::reading::{hold, schedule};
 use crate::clock;
-use crate::job::{JobId, NewJob, ScheduleId};
-use crate::schedule::{Change, Outcome, Schedule, Verdict};
+use crate::job::ScheduleId;
+use crate::schedule::{Change, Outcome, Schedule, Submission, Submitted, Verdict};
 use crate::store::sqlite::error::Result;
-use crate::store::sqlite::intake;
 use crate::store::sqlite::rows::micros;
 use crate::store::sqlite::writer::Writer;
-use crate::store::{Accepted, Changed, Error, IdempotencyKey, NewSchedule, Removed};
+use crate::store::sqlite::{fill, intake};
+use crate::store::{Changed, Error, IdempotencyKey, NewSchedule, Ran, Removed};
 
 const ADD: &str = "-- add a schedule
 INSERT INTO offload_schedules (id, tenant, name, definition, version, paused, anchor, next_at, waiting, created_at, updated_at)
@@ -31,8 +31,8 @@ WHERE id = ?1";
 const REMOVE: &str = "-- remove a schedule
 DELETE FROM offload_schedules WHERE id = ?1";
 
-const LAST: &str = "-- note the last job of a schedule
-UPDATE offload_schedules SET last_job_id = ?2, last_fire_at = ?3, run_now = run_now + 1 WHERE id = ?1";
+const LAST: &str = "-- note what a schedule submitted last
+UPDATE offload_schedules SET last_job_id = ?2, last_batch_id = ?3, last_fire_at = ?4, run_now = run_now + 1 WHERE id = ?1";
 
 /// See [`crate::store::Schedules::add_schedule`].
 pub(super) async fn add(writer: &Writer, new: &NewSchedule) -> Result<Changed> {
@@ -125,7 +125,7 @@ pub(super) async fn run(
     id: ScheduleId,
     key: Option<&IdempotencyKey>,
     traceparent: Option<&str>,
-) -> Result<Option<(JobId, Accepted)>> {
+) -> Result<Option<Ran>> {
     let mut turn = writer.turn().await?;
     let Some(row) = hold(turn.connection(), tenant, id).await? else {
         turn.rollback().await?;
@@ -135,26 +135,27 @@ pub(super) async fn run(
     let timing = schedule.definition.timing(schedule.anchor).map_err(|error| Error::Rejected(error.to_string()))?;
     // A fire of this very microsecond may be there already.
     let now = clock::now();
-    let (mut fire_at, id_of_job) = (now, JobId::new());
-    while !reserve(turn.connection(), id, fire_at, id_of_job, now).await? {
+    let (mut fire_at, mut submission) = (now, schedule.submission(&timing, now));
+    while !reserve(turn.connection(), id, fire_at, submission.id(), now).await? {
         fire_at += TimeDelta::microseconds(1);
+        submission = schedule.submission(&timing, fire_at);
     }
-    let job = NewJob {
-        id: id_of_job,
-        run_at: None,
-        idempotency: key.cloned(),
-        traceparent: traceparent.map(str::to_owned),
-        ..schedule.job(&timing, fire_at)
+    let submission = submission.asked_for(key, traceparent);
+    let ran = match &submission {
+        Submission::Job(job) => Ran::Job(job.id, intake::accept_one(turn.connection(), job, now).await?),
+        Submission::Batch(filling, jobs) => {
+            Ran::Batch(filling.batch(), fill::make(turn.connection(), filling, jobs, now).await?)
+        }
     };
-    let accepted = intake::accept_one(turn.connection(), &job, now).await?;
-    if matches!(accepted, Accepted::New { .. }) {
-        let last = sqlx::query(LAST).bind(id.0).bind(job.id.0).bind(micros(fire_at));
+    if ran.is_new() {
+        let (job, batch) = (submission.id().job().map(|id| id.0), submission.id().batch().map(|id| id.0));
+        let last = sqlx::query(LAST).bind(id.0).bind(job).bind(batch).bind(micros(fire_at));
         last.execute(turn.connection()).await?;
         turn.commit().await?;
     } else {
         turn.rollback().await?;
     }
-    Ok(Some((job.id, accepted)))
+    Ok(Some(ran))
 }
 
 /// Writes the record of a fire that somebody asked for, unless there is one of that moment.
@@ -162,11 +163,11 @@ async fn reserve(
     connection: &mut SqliteConnection,
     id: ScheduleId,
     fire_at: DateTime<Utc>,
-    job: JobId,
+    what: Submitted,
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let verdict = Verdict { fire_at, through: fire_at, count: 1, outcome: Outcome::RunNow, reason: None };
-    record(connection, id, &verdict, Some(job), now).await
+    record(connection, id, &verdict, Some(what), now).await
 }
 
 async fn named(connection: &mut SqliteConnection, schedule: &Schedule) -> Result<Option<ScheduleId>> {

@@ -11,20 +11,21 @@ use uuid::Uuid;
 use super::reading::{schedule, schedule_columns};
 use crate::clock;
 use crate::failpoint;
-use crate::job::{JobId, ScheduleId};
-use crate::schedule::{Finding, Reason, Schedule, Turn, Verdict};
+use crate::job::ScheduleId;
+use crate::schedule::{Finding, Reason, Schedule, Submission, Submitted, Turn, Verdict};
 use crate::store::row::parse;
 use crate::store::schedules::TROUBLE_LASTS;
 use crate::store::sqlite::error::Result;
-use crate::store::sqlite::intake;
 use crate::store::sqlite::rows::{duration_micros, micros, time};
 use crate::store::sqlite::writer::Writer;
+use crate::store::sqlite::{batches, fill, intake};
 use crate::store::{Accepted, Cancelled, Error, Fired, NextFire};
 
-/// Whether the last job of the schedule called `s` has not come to its end.
+/// Whether what the schedule called `s` submitted last has not come to its end.
 macro_rules! last_runs {
     () => {
-        "EXISTS (SELECT 1 FROM offload_jobs AS j WHERE j.id = s.last_job_id AND j.state IN ('scheduled', 'queued', 'running'))"
+        "(EXISTS (SELECT 1 FROM offload_jobs AS j WHERE j.id = s.last_job_id AND j.state IN ('scheduled', 'queued', 'running'))
+     OR EXISTS (SELECT 1 FROM offload_batches AS b WHERE b.id = s.last_batch_id AND b.succeeded + b.failed + b.cancelled < b.total))"
     };
 }
 
@@ -57,16 +58,18 @@ const OLDEST: &str = "-- the fire that has waited longest
 SELECT fire_at, reason FROM offload_fires WHERE schedule_id = ?1 AND outcome = 'waiting' ORDER BY fire_at LIMIT 1";
 
 const RECORD: &str = "-- record a fire
-INSERT INTO offload_fires (schedule_id, fire_at, through, count, outcome, reason, job_id, recorded_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (schedule_id, fire_at) DO NOTHING";
+INSERT INTO offload_fires (schedule_id, fire_at, through, count, outcome, reason, job_id, batch_id, recorded_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (schedule_id, fire_at) DO NOTHING";
 
 const REWRITE: &str = "-- rewrite the record of a fire
-UPDATE offload_fires SET outcome = ?3, reason = ?4, job_id = ?5, recorded_at = ?6 WHERE schedule_id = ?1 AND fire_at = ?2";
+UPDATE offload_fires SET outcome = ?3, reason = ?4, job_id = ?5, batch_id = ?6, recorded_at = ?7
+WHERE schedule_id = ?1 AND fire_at = ?2";
 
 const WRITE: &str = "-- write a schedule after its turn
 UPDATE offload_schedules
-SET next_at = ?2, last_fire_at = coalesce(?3, last_fire_at), last_job_id = coalesce(?4, last_job_id), waiting = ?5,
-    fired = fired + ?6, caught_up = caught_up + ?7, skipped = skipped + ?8,
+SET next_at = ?2, last_fire_at = coalesce(?3, last_fire_at), last_job_id = iif(?3 IS NULL, last_job_id, ?4),
+    last_batch_id = iif(?3 IS NULL, last_batch_id, ?5), waiting = ?6,
+    fired = fired + ?7, caught_up = caught_up + ?8, skipped = skipped + ?9,
     trouble = NULL, trouble_at = NULL, held_until = NULL
 WHERE id = ?1";
 
@@ -119,12 +122,18 @@ async fn fire_one(writer: &Writer, id: ScheduleId) -> Result<Fired> {
     let mut fired = Fired { turns: 1, ..Fired::default() };
     let (schedule, mut turn) = decide(taken.connection(), &row, now).await?;
     record_all(taken.connection(), &schedule, &mut turn, now).await?;
-    if let Some(job) = turn.cancel.filter(|_| turn.jobs().next().is_some()) {
-        match intake::cancel_one(taken.connection(), &schedule.tenant, job).await? {
+    match turn.cancel.filter(|_| turn.submits()) {
+        Some(Submitted::Job(job)) => match intake::cancel_one(taken.connection(), &schedule.tenant, job).await? {
             Some(Cancelled::Now) => fired.cancelled.push(job),
             Some(Cancelled::Requested) => fired.cancelling.push(job),
             Some(Cancelled::TooLate(_)) | None => {}
+        },
+        Some(Submitted::Batch(batch)) => {
+            let page = batches::cancel_page(taken.connection(), batch, None, u32::MAX).await?;
+            fired.cancelled.extend(page.ended);
+            fired.cancelling.extend(page.requested);
         }
+        None => {}
     }
     let mut refused = HashSet::new();
     for job in turn.jobs() {
@@ -134,6 +143,10 @@ async fn fire_one(writer: &Writer, id: ScheduleId) -> Result<Fired> {
         }
     }
     turn.refuse(&refused);
+    for (filling, jobs) in turn.batches() {
+        fill::make(taken.connection(), filling, jobs, now).await?;
+        fired.submitted.extend(jobs.iter().map(|job| job.id));
+    }
     rewrite(taken.connection(), id, &turn, now).await?;
     write(taken.connection(), id, &turn).await?;
     failpoint::reach("fire.before");
@@ -168,8 +181,8 @@ async fn record_all(
     now: DateTime<Utc>,
 ) -> Result<()> {
     let mut before = HashSet::new();
-    for (verdict, job) in &turn.records {
-        if !record(connection, schedule.id, verdict, job.as_ref().map(|job| job.id), now).await? {
+    for (verdict, submission) in &turn.records {
+        if !record(connection, schedule.id, verdict, submission.as_ref().map(Submission::id), now).await? {
             before.insert(verdict.fire_at);
         }
     }
@@ -179,13 +192,14 @@ async fn record_all(
 
 /// Writes what has become of fires that have their records already.
 async fn rewrite(connection: &mut SqliteConnection, id: ScheduleId, turn: &Turn, now: DateTime<Utc>) -> Result<()> {
-    for (verdict, job) in turn.rewritten() {
+    for (verdict, what) in turn.rewritten() {
         sqlx::query(REWRITE)
             .bind(id.0)
             .bind(micros(verdict.fire_at))
             .bind(verdict.outcome.as_str())
             .bind(verdict.reason.map(Reason::as_str))
-            .bind(job.map(|job| job.0))
+            .bind(job_of(what))
+            .bind(batch_of(what))
             .bind(micros(now))
             .execute(&mut *connection)
             .await?;
@@ -198,7 +212,7 @@ pub(super) async fn record(
     connection: &mut SqliteConnection,
     id: ScheduleId,
     verdict: &Verdict,
-    job: Option<JobId>,
+    what: Option<Submitted>,
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let written = sqlx::query(RECORD)
@@ -208,11 +222,20 @@ pub(super) async fn record(
         .bind(verdict.count)
         .bind(verdict.outcome.as_str())
         .bind(verdict.reason.map(Reason::as_str))
-        .bind(job.map(|job| job.0))
+        .bind(job_of(what))
+        .bind(batch_of(what))
         .bind(micros(now))
         .execute(connection)
         .await?;
     Ok(written.rows_affected() == 1)
+}
+
+fn job_of(what: Option<Submitted>) -> Option<Uuid> {
+    what.and_then(Submitted::job).map(|id| id.0)
+}
+
+fn batch_of(what: Option<Submitted>) -> Option<Uuid> {
+    what.and_then(Submitted::batch).map(|id| id.0)
 }
 
 async fn write(connection: &mut SqliteConnection, id: ScheduleId, turn: &Turn) -> Result<()> {
@@ -222,7 +245,8 @@ async fn write(connection: &mut SqliteConnection, id: ScheduleId, turn: &Turn) -
         .bind(id.0)
         .bind(turn.next_at.map(micros))
         .bind(last.map(|(at, _)| micros(at)))
-        .bind(last.map(|(_, job)| job.0))
+        .bind(job_of(last.map(|(_, what)| what)))
+        .bind(batch_of(last.map(|(_, what)| what)))
         .bind(turn.waiting)
         .bind(count(counts.fired))
         .bind(count(counts.caught_up))

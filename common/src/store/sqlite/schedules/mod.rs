@@ -13,11 +13,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::SqliteStore;
-use crate::job::{JobId, ScheduleId};
+use crate::job::ScheduleId;
 use crate::schedule::{Change, Schedule};
 use crate::store::{
-    Accepted, Changed, FireRecord, Fired, IdempotencyKey, NewSchedule, NextFire, Removed, Result, ScheduleFilter,
-    Schedules,
+    Changed, FireRecord, Fired, IdempotencyKey, NewSchedule, NextFire, Ran, Removed, Result, ScheduleFilter, Schedules,
 };
 
 #[async_trait]
@@ -54,7 +53,7 @@ impl Schedules for SqliteStore {
         id: ScheduleId,
         key: Option<&IdempotencyKey>,
         traceparent: Option<&str>,
-    ) -> Result<Option<(JobId, Accepted)>> {
+    ) -> Result<Option<Ran>> {
         Ok(changing::run(&self.writer, tenant, id, key, traceparent).await?)
     }
 

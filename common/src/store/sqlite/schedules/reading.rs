@@ -5,8 +5,8 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
-use crate::job::{JobId, ScheduleId};
-use crate::schedule::{Counts, Schedule, Trouble, Verdict};
+use crate::job::ScheduleId;
+use crate::schedule::{Counts, Schedule, Submitted, Trouble, Verdict};
 use crate::store::row::{json, parse};
 use crate::store::sqlite::error::Result;
 use crate::store::sqlite::rows::{micros, number, optional_time, time};
@@ -15,7 +15,7 @@ use crate::store::{self, FireRecord, ScheduleFilter};
 /// What [`schedule`] reads.
 macro_rules! schedule_columns {
     () => {
-        "id, tenant, name, definition, version, paused, anchor, next_at, last_fire_at, last_job_id, waiting, fired, \
+        "id, tenant, name, definition, version, paused, anchor, next_at, last_fire_at, last_job_id, last_batch_id, waiting, fired, \
          caught_up, skipped, run_now, trouble, trouble_at, created_at, updated_at"
     };
 }
@@ -36,7 +36,7 @@ SELECT ",
 );
 
 const FIRES: &str = "-- read the records of fires
-SELECT fire_at, through, count, outcome, reason, job_id, recorded_at FROM offload_fires
+SELECT fire_at, through, count, outcome, reason, job_id, batch_id, recorded_at FROM offload_fires
 WHERE schedule_id = ?1 AND fire_at < ?2 ORDER BY fire_at DESC LIMIT ?3";
 
 /// See [`store::Schedules::schedule`].
@@ -94,7 +94,7 @@ pub(super) fn schedule(row: &SqliteRow) -> Result<Schedule> {
         anchor: time(row.try_get("anchor")?)?,
         next_at: optional_time(row.try_get("next_at")?)?,
         last_fire_at: optional_time(row.try_get("last_fire_at")?)?,
-        last_job: row.try_get::<Option<Uuid>, _>("last_job_id")?.map(JobId),
+        last: Submitted::of(row.try_get("last_job_id")?, row.try_get("last_batch_id")?),
         waiting: number(row, "waiting")?,
         created_at: time(row.try_get("created_at")?)?,
         counts: Counts {
@@ -118,7 +118,7 @@ fn record(row: &SqliteRow) -> Result<FireRecord> {
             outcome: parse("outcome", row.try_get("outcome")?)?,
             reason: reason.map(|text| parse("reason", text)).transpose()?,
         },
-        job: row.try_get::<Option<Uuid>, _>("job_id")?.map(JobId),
+        submitted: Submitted::of(row.try_get("job_id")?, row.try_get("batch_id")?),
         recorded_at: time(row.try_get("recorded_at")?)?,
     })
 }
