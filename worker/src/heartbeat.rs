@@ -105,7 +105,7 @@ impl Heartbeat {
         let mut pulse = Pulse::new(self.period, self.lease, clock::instant());
         let mut strays = Strays::default();
         self.engine.watchdog.excuse(clock::instant());
-        let mut claims = LazyClaims::default();
+        let mut claims = LazyClaims::new(self.lease);
         let (mut probes, mut turns) = (every(PROBE), every((self.lazy_claim / 4).max(SHORTEST_TURN)));
         self.stand(session, &pulse);
         loop {

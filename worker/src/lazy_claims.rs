@@ -15,8 +15,9 @@ use tokio::time::timeout;
 
 use crate::run::{Run, Runs};
 
-// A claim that takes longer has no answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+// A claim that takes longer has no answer, at most. A beat waits behind it, and one in six leases is far from too late.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
+const CLAIMS_PER_LEASE: u32 = 6;
 
 /// What a turn came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +31,8 @@ pub(crate) enum Turn {
 }
 
 /// The claims of one membership.
-#[derive(Default)]
 pub(crate) struct LazyClaims {
+    patience: Duration,
     // Claims without an answer: they go last, each by itself, in this order.
     silent: VecDeque<Nonce>,
     // The others had no answer when they were made together.
@@ -40,6 +41,12 @@ pub(crate) struct LazyClaims {
 }
 
 impl LazyClaims {
+    /// Those of a worker that is taken for dead when it does not beat for as long as this lease.
+    pub(crate) fn new(lease: Duration) -> Self {
+        let patience = LONGEST_PATIENCE.min(lease / CLAIMS_PER_LEASE);
+        Self { patience, silent: VecDeque::new(), one_by_one: false, granted: Vec::new() }
+    }
+
     /// The jobs whose claims were granted since this was asked last: whoever follows them is to be told.
     pub(crate) fn granted(&mut self) -> Vec<JobId> {
         std::mem::take(&mut self.granted)
@@ -52,7 +59,7 @@ impl LazyClaims {
         let due: Vec<(Arc<Run>, Claim)> = runs.into_iter().zip(claims).collect();
         let (silent, others): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, c)| self.silent.contains(&c.nonce));
         for part in others.chunks(if self.one_by_one { 1 } else { others.len().max(1) }) {
-            match ask(session, part, &mut self.granted).await {
+            match ask(session, part, self.patience, &mut self.granted).await {
                 Turn::Answered => {}
                 Turn::Silence => {
                     match part {
@@ -67,7 +74,7 @@ impl LazyClaims {
         self.one_by_one = false;
         while let Some(nonce) = self.silent.pop_front() {
             let one: Vec<_> = silent.iter().filter(|(_, claim)| claim.nonce == nonce).cloned().collect();
-            match ask(session, &one, &mut self.granted).await {
+            match ask(session, &one, self.patience, &mut self.granted).await {
                 Turn::Answered => {}
                 Turn::Silence => {
                     self.silent.push_back(nonce);
@@ -80,13 +87,18 @@ impl LazyClaims {
     }
 }
 
-async fn ask(session: &mut dyn Session, due: &[(Arc<Run>, Claim)], granted: &mut Vec<JobId>) -> Turn {
+async fn ask(
+    session: &mut dyn Session,
+    due: &[(Arc<Run>, Claim)],
+    patience: Duration,
+    granted: &mut Vec<JobId>,
+) -> Turn {
     if due.is_empty() {
         return Turn::Answered;
     }
     let claims: Vec<Claim> = due.iter().map(|(_, claim)| *claim).collect();
     failpoint::reach("claim.before");
-    let claimed = timeout(PATIENCE, session.claim(&claims)).await;
+    let claimed = timeout(patience, session.claim(&claims)).await;
     failpoint::reach("claim.after");
     let answers = match claimed {
         Ok(Ok(answers)) => answers,

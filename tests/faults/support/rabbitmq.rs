@@ -127,7 +127,7 @@ impl RabbitMq {
     pub(crate) async fn close_connections(&self, times: u32, pause: Duration) {
         let close =
             "rabbit_networking:close_connections(rabbit_networking:connections(), \"closed by the fault suite\")";
-        let each = format!("begin {close}, receive after {} -> ok end end", pause.as_millis());
+        let each = format!("begin (catch {close}), receive after {} -> ok end end", pause.as_millis());
         self.eval(&format!("[{each} || _ <- lists:seq(1, {times})], ok.")).await;
     }
 

@@ -254,3 +254,24 @@ async fn beats_go_on_between_claims_that_hang() {
     bench.reaches(id, State::Succeeded).await;
     assert_eq!(worker.drain().await, Exit::Drained);
 }
+
+/// Rows that stay locked for longer than the lease.
+#[tokio::test]
+async fn a_worker_whose_claims_hang_is_not_taken_for_dead() {
+    let (mut bench, faults) = counting().await;
+    bench.config.lease_seconds = 1.5;
+    faults.lazy_claims_hang.send_replace(true);
+    let gate = Gate::new();
+    let worker = bench.worker(&[gate.kind(Effects::Repeatable)]);
+    worker.ready().await;
+    let id = bench.submit(job()).await;
+    gate.started().await;
+    let mut hung = faults.hung.subscribe();
+    hung.wait_for(|hung| hung.all == 8).await.expect("the sender is here");
+    faults.lazy_claims_hang.send_replace(false);
+    assert_eq!(bench.reaches(id, State::Running).await.attempt, 1);
+    gate.let_through(1);
+    assert_eq!(bench.reaches(id, State::Succeeded).await.losses, 0);
+    assert_eq!(worker.drain().await, Exit::Drained);
+    assert!(gate.is_quiet().await, "it started once");
+}
