@@ -16,10 +16,11 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::batch::Watches;
+use crate::batch::BatchWatches;
 use crate::catalog::{Catalog, Known};
 use crate::hub::Hub;
 use crate::intake::Intake;
+use crate::listing::ListWatches;
 use crate::problem::Problem;
 use crate::request::TENANT;
 use crate::server::Api;
@@ -38,7 +39,8 @@ pub(crate) struct App {
     pub(crate) large_batches: Semaphore,
     pub(crate) valve: Arc<Valve>,
     pub(crate) hub: Hub,
-    pub(crate) watches: Watches,
+    pub(crate) batches: BatchWatches,
+    pub(crate) lists: ListWatches,
     pub(crate) queues: Vec<String>,
     pub(crate) server: ServerConfig,
     pub(crate) jobs: JobsConfig,
@@ -77,7 +79,8 @@ impl App {
             publisher,
             large_batches: Semaphore::new(1),
             valve: Valve::spawn(store.clone(), jobs.window, stop.clone()),
-            watches: Watches::new(store.clone(), patience, stop.clone()),
+            batches: BatchWatches::new(store.clone(), patience, stop.clone()),
+            lists: ListWatches::new(store.clone(), patience, stop.clone()),
             hub: Hub::spawn(store.clone(), broker.clone(), patience, stop.clone()),
             store,
             broker,

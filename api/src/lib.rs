@@ -16,6 +16,7 @@ mod idempotency;
 mod intake;
 mod json_body;
 mod linger;
+mod listing;
 mod live;
 mod openapi;
 mod paging;
@@ -33,6 +34,7 @@ mod timestamp;
 mod valve;
 mod view;
 mod waiting;
+mod watch;
 
 pub use openapi::openapi;
 pub use server::Api;

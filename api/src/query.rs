@@ -77,6 +77,11 @@ impl Query {
         limit.unwrap_or(default)
     }
 
+    /// Notes what is wrong with another part of the request; `detail` completes the sentence "the parameter …".
+    pub(crate) fn refuse(&mut self, name: &str, detail: impl Into<String>) {
+        self.errors.push(FieldError::parameter(name, detail));
+    }
+
     /// Whether everything was in order.
     pub(crate) fn finish(self) -> Result<(), Problem> {
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::parameters(self.errors)) }

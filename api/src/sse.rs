@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::openapi::Parameter;
-use crate::problem::{FieldError, Problem};
+use crate::problem::Problem;
 use crate::query::Query;
 
 /// The media type of server-sent events.
@@ -37,15 +37,21 @@ const RETRY_MILLISECONDS: u128 = 1_000;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const COMMENT: &str = ": still here\n\n";
 
-/// The last event that the client has seen. The header counts more: an `EventSource` keeps the URL that it began with.
+/// The last event that the client has seen, of a stream without other parameters.
 pub(crate) fn last_event_id<T: FromStr<Err: Display>>(uri: &Uri, headers: &HeaderMap) -> Result<Option<T>, Problem> {
-    let parse = |text: &str| text.parse::<T>().map_err(|error| error.to_string());
     let mut query = Query::read(uri, &[PARAMETER]);
-    let asked = query.parse(PARAMETER, parse);
+    let seen = last_event_id_among(&mut query, headers);
     query.finish()?;
-    let Some(header) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) else { return Ok(asked) };
+    Ok(seen)
+}
+
+/// The same among other parameters. The header counts more: an `EventSource` keeps the URL that it began with.
+pub(crate) fn last_event_id_among<T: FromStr<Err: Display>>(query: &mut Query, headers: &HeaderMap) -> Option<T> {
+    let parse = |text: &str| text.parse::<T>().map_err(|error| error.to_string());
+    let asked = query.parse(PARAMETER, parse);
+    let Some(header) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) else { return asked };
     let id = header.to_str().map_err(|_| "must be ASCII".to_owned()).and_then(parse);
-    id.map(Some).map_err(|detail| Problem::parameters(vec![FieldError::parameter("Last-Event-ID", detail)]))
+    id.map_err(|detail| query.refuse("Last-Event-ID", detail)).ok()
 }
 
 /// The description of `Last-Event-ID`.

@@ -12,7 +12,7 @@ mod watch;
 pub(crate) use gather::{Gathered, Source, gather};
 pub(crate) use header::Scope;
 pub(crate) use view::BatchView;
-pub(crate) use watch::{Mark, Watches};
+pub(crate) use watch::{BatchWatches, Mark, Watching};
 
 /// Jobs that one request may have.
 pub(crate) const MAX_JOBS: u64 = 1_000_000;

@@ -2,6 +2,7 @@
 
 mod answer;
 pub(crate) mod packed;
+pub(crate) mod reading;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 import { OffloadError } from "./error.js";
 import type { components } from "./openapi.js";
-import { serverSentEvents } from "./sse.js";
+import { type ServerSentEvent, serverSentEvents } from "./sse.js";
 
 type Schemas = components["schemas"];
 
@@ -12,6 +12,20 @@ export type Submission = Schemas["Submission"];
 export type File = Schemas["File"];
 /** Something that happened to a job. */
 export type JobEvent = Schemas["JobEvent"];
+/** A batch, as the server shows it. */
+export type Batch = Schemas["Batch"];
+
+/** Which jobs a list has. Every filter that is given must match. */
+export interface Filter {
+  state?: Job["state"];
+  kind?: string;
+  queue?: string;
+  batch_id?: string;
+  schedule_id?: string;
+  tag?: string;
+  /** The length of the list, 50 unless given, 200 at most. */
+  limit?: number;
+}
 
 /** How to reach the server. */
 export interface Options {
@@ -114,19 +128,58 @@ export class OffloadClient {
    * stream that breaks off is taken up where it ended, without a gap or a repetition.
    */
   async *follow(id: string, options: Waiting & { after?: string } = {}): AsyncGenerator<JobEvent> {
+    for await (const { id: seen, event, data } of this.#stream(`/v1/jobs/${encodeURIComponent(id)}/events`, options)) {
+      const happened = { id: seen, event, data: JSON.parse(data) } as JobEvent;
+      yield happened;
+      if (event === "state" && FINAL.has((happened.data as { state: string }).state)) return;
+    }
+  }
+
+  /** Follows a batch: as it is, and again whenever it has moved, until all of its jobs are final. */
+  async *followBatch(id: string, options: Waiting = {}): AsyncGenerator<Batch> {
+    for await (const { data } of this.#stream(`/v1/batches/${encodeURIComponent(id)}/events`, options)) {
+      const batch = JSON.parse(data) as Batch;
+      yield batch;
+      const { succeeded, failed, cancelled } = batch.counts;
+      if (batch.finished_at && succeeded + failed + cancelled === batch.total) return;
+    }
+  }
+
+  /**
+   * Follows a list: the newest jobs that the filter matches, newest first, and the list again whenever something in it has
+   * changed. It never ends by itself: leave the loop, or give a `signal`.
+   */
+  async *followList(filter: Filter = {}, options: Waiting = {}): AsyncGenerator<Job[]> {
+    const query = new URLSearchParams();
+    for (const [name, value] of Object.entries(filter)) if (value !== undefined) query.set(name, String(value));
+    const jobs = new Map<string, Job>();
+    for await (const { event, data } of this.#stream(`/v1/events?${query}`, options)) {
+      if (event === "list") {
+        jobs.clear();
+        for (const job of (JSON.parse(data) as { items: Job[] }).items) jobs.set(job.id, job);
+      } else {
+        const { changed, removed } = JSON.parse(data) as { changed: Job[]; removed: string[] };
+        for (const id of removed) jobs.delete(id);
+        for (const job of changed) jobs.set(job.id, job);
+      }
+      // Ids sort by the time at which they were made.
+      yield [...jobs.values()].sort((a, b) => (a.id < b.id ? 1 : -1));
+    }
+  }
+
+  /** The events of a stream; one that breaks off is taken up behind the last that came. Ends where nothing will follow. */
+  async *#stream(path: string, options: Waiting & { after?: string }): AsyncGenerator<ServerSentEvent> {
     let last = options.after;
     for (let failures = 0; ; failures += 1) {
       const headers: Record<string, string> = { accept: "text/event-stream" };
       if (last) headers["last-event-id"] = last;
-      const response = await this.request("GET", `/v1/jobs/${encodeURIComponent(id)}/events`, { headers, signal: options.signal });
+      const response = await this.request("GET", path, { headers, signal: options.signal });
       if (response.status === 204 || !response.body) return;
       try {
-        for await (const { id: seen, event, data } of serverSentEvents(response.body)) {
+        for await (const event of serverSentEvents(response.body)) {
           failures = 0;
-          last = seen;
-          const happened = { id: seen, event, data: JSON.parse(data) } as JobEvent;
-          yield happened;
-          if (event === "state" && FINAL.has((happened.data as { state: string }).state)) return;
+          last = event.id;
+          yield event;
         }
       } catch (error) {
         options.signal?.throwIfAborted();

@@ -68,6 +68,33 @@ export const cases = {
     same(behind, []);
   },
 
+  async "a batch is followed to its end"({ OffloadClient, base, same }) {
+    const client = new OffloadClient(base);
+    const jobs = [echo({}), echo({ sleep_seconds: 1 })];
+    const headers = { "content-type": "application/json" };
+    const batch = await (await client.request("POST", "/v1/batches", { headers, body: JSON.stringify({ jobs }) })).json();
+    const seen = [];
+    for await (const now of client.followBatch(batch.id)) seen.push(now.counts.succeeded);
+    same([seen.at(-1), seen.every((count, n) => n === 0 || count >= seen[n - 1])], [2, true]);
+    const again = [];
+    for await (const now of client.followBatch(batch.id)) again.push(now.counts.succeeded);
+    same(again, [2]);
+  },
+
+  async "a list is followed as it changes"({ OffloadClient, base, same }) {
+    const client = new OffloadClient(base);
+    const [tag, later] = [crypto.randomUUID(), { delay_seconds: 3600 }];
+    const ids = [];
+    const steps = [];
+    for await (const jobs of client.followList({ tag, state: "scheduled", limit: 2 })) {
+      steps.push(jobs.map((job) => ids.indexOf(job.id)));
+      if (ids.length < 3) ids.push((await client.submit(echo({}, { tags: [tag], ...later }))).id);
+      else if (steps.length === 4) await client.cancel(ids[2]);
+      else break;
+    }
+    same(steps, [[], [0], [1, 0], [2, 1], [1, 0]]);
+  },
+
   async "waiting ends when it is told to"({ OffloadClient, base, same, refused }) {
     const client = new OffloadClient(base);
     const job = await client.submit(echo({ sleep_seconds: 600 }));

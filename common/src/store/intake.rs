@@ -65,7 +65,7 @@ pub struct Dispatch {
 }
 
 /// What a listing is narrowed to. Every given field must match.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct JobFilter {
     /// Whose jobs.
     pub tenant: String,

@@ -2,6 +2,7 @@
 
 mod batch;
 mod faults;
+mod list;
 mod many;
 mod socket;
 mod story;

@@ -10,7 +10,7 @@ use offload_common::job::BatchId;
 use offload_common::store::Batch;
 
 use crate::app::App;
-use crate::batch::{BatchView, Mark};
+use crate::batch::{BatchView, Mark, Watching};
 use crate::openapi::{Answer, Operation, Schemas};
 use crate::problem::{Problem, ProblemType};
 use crate::routes::{Endpoint, Id};
@@ -52,7 +52,7 @@ async fn handle(State(app): State<Arc<App>>, Id(id): Id, uri: Uri, headers: Head
     if mark.is_over() {
         return Ok(sse::answer(begin, stream::empty().boxed(), &app.stop));
     }
-    let watching = app.watches.follow(batch, after.map_or(mark, |after| after.max(mark)));
+    let watching = Watching::begin(&app.batches, batch, after.map_or(mark, |after| after.max(mark)));
     let rest = stream::unfold(watching, async |mut watching| {
         let batch = watching.next().await?;
         Some((frame(&batch), watching))

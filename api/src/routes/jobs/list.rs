@@ -5,22 +5,21 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
-use offload_common::job::{JobId, State as JobState};
+use offload_common::job::JobId;
 use offload_common::store::JobFilter;
 use serde_json::json;
-use uuid::Uuid;
 
 use crate::app::App;
 use crate::openapi::{Answer, Operation, Parameter, Schemas};
 use crate::paging;
 use crate::problem::{Problem, ProblemType};
 use crate::query::Query;
-use crate::request::TENANT;
 use crate::routes::Endpoint;
+use crate::routes::jobs::filter;
 use crate::view::JobView;
 
-const PARAMETERS: [&str; 10] =
-    ["state", "kind", "queue", "batch_id", "schedule_id", "tag", "created_after", "created_before", "limit", "cursor"];
+/// Besides those of the filter.
+const PARAMETERS: [&str; 4] = ["created_after", "created_before", "limit", "cursor"];
 
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 1000;
@@ -31,17 +30,12 @@ pub(in crate::routes) fn endpoint() -> Endpoint {
 
 fn describe(schemas: &mut Schemas) -> Operation {
     let text = || json!({ "type": "string" });
-    let id = || json!({ "type": "string", "format": "uuid" });
     let time = || json!({ "type": "string", "format": "date-time" });
     let limit = json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT });
-    Operation::new("listJobs", "jobs", "List jobs, newest first")
-        .description("Every filter that is given must match. The next page is where `Link` with `rel=\"next\"` points.")
-        .parameter(Parameter::query("state", "In this state.", json!({ "enum": JobState::ALL })))
-        .parameter(Parameter::query("kind", "Of this kind.", text()))
-        .parameter(Parameter::query("queue", "In this queue.", text()))
-        .parameter(Parameter::query("batch_id", "Of this batch.", id()))
-        .parameter(Parameter::query("schedule_id", "Fired by this schedule.", id()))
-        .parameter(Parameter::query("tag", "Carrying this tag.", text()))
+    let operation = Operation::new("listJobs", "jobs", "List jobs, newest first").description(
+        "Every filter that is given must match. The next page is where `Link` with `rel=\"next\"` points.",
+    );
+    filter::describe(operation)
         .parameter(Parameter::query("created_after", "Accepted at this time or later.", time()))
         .parameter(Parameter::query("created_before", "Accepted before this time.", time()))
         .parameter(Parameter::query("limit", "Jobs per page.", limit))
@@ -55,21 +49,15 @@ fn describe(schemas: &mut Schemas) -> Operation {
 }
 
 async fn handle(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
-    let mut query = Query::read(&uri, &PARAMETERS);
+    let mut query = Query::read(&uri, &[&filter::PARAMETERS[..], &PARAMETERS].concat());
     let limit = query.limit(DEFAULT_LIMIT, MAX_LIMIT);
     let filter = JobFilter {
-        tenant: TENANT.to_owned(),
-        state: query.value("state"),
-        kind: query.text("kind"),
-        queue: query.text("queue"),
-        batch_id: query.parse("batch_id", id),
-        schedule_id: query.parse("schedule_id", id),
-        tag: query.text("tag"),
         created_after: query.time("created_after"),
         created_before: query.time("created_before"),
         before: query.parse("cursor", cursor),
         // One more than asked for tells whether there is a next page.
         limit: limit + 1,
+        ..filter::read(&mut query)
     };
     query.finish()?;
     let mut jobs = app.ask(app.store.jobs(&filter)).await?;
@@ -77,10 +65,6 @@ async fn handle(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Probl
     jobs.truncate(limit as usize);
     let next = jobs.last().filter(|_| more).map(|job| job.id.0.simple().to_string());
     Ok(paging::page(jobs.iter().map(JobView::from).collect(), &uri, "cursor", next))
-}
-
-fn id(text: &str) -> Result<Uuid, String> {
-    text.parse().map_err(|_| "must be an id".to_owned())
 }
 
 /// A cursor is the id of the last job of the page before. Clients are not told: what it is made of may change.

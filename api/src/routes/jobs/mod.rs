@@ -2,6 +2,7 @@
 
 pub(super) mod cancel;
 pub(super) mod events;
+pub(super) mod filter;
 pub(super) mod get;
 pub(super) mod list;
 pub(super) mod logs;

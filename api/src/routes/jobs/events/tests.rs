@@ -2,79 +2,21 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream};
+use axum::body::Body;
 use axum::http::Method;
-use futures_util::StreamExt;
 use offload_common::broker::{Broker, Signal};
 use offload_common::job::transition::{Event, Failure, Retry};
 use offload_common::store::{Report, Store};
 use offload_common::testing::{eventually, factory};
-use serde_json::{Value, json};
-use tower::ServiceExt;
+use serde_json::json;
 
 use super::*;
 use crate::problem::ProblemType;
+use crate::testing::reading::Reading;
 use crate::testing::{TestApp, request};
 
-/// A stream as a client reads it.
-struct Reading {
-    body: BodyDataStream,
-    text: String,
-}
-
-/// An event as it came: id, name, data.
-type Seen = (String, String, Value);
-
-impl Reading {
-    async fn open(app: &TestApp, id: JobId, seen: Option<&str>) -> (Response, Option<Self>) {
-        let headers: Vec<_> = seen.map(|id| ("last-event-id", id)).into_iter().collect();
-        let request = request(Method::GET, &format!("/v1/jobs/{id}/events"), &headers, Body::empty());
-        let mut response = app.router.clone().oneshot(request).await.expect("an answer");
-        if response.status() != 200 {
-            return (response, None);
-        }
-        let body = std::mem::take(response.body_mut()).into_data_stream();
-        (response, Some(Self { body, text: String::new() }))
-    }
-
-    async fn of(app: &TestApp, id: JobId, seen: Option<&str>) -> Self {
-        Self::open(app, id, seen).await.1.expect("a stream")
-    }
-
-    /// The next block; `None` at the end of the stream.
-    async fn block(&mut self) -> Option<String> {
-        loop {
-            if let Some((block, rest)) = self.text.split_once("\n\n") {
-                let block = block.to_owned();
-                self.text = rest.to_owned();
-                return Some(block);
-            }
-            let chunk = self.body.next().await?.expect("no error");
-            self.text.push_str(std::str::from_utf8(&chunk).expect("text"));
-        }
-    }
-
-    /// The next event.
-    async fn next(&mut self) -> Option<Seen> {
-        loop {
-            let block = self.block().await?;
-            if let [id, event, data] = block.lines().collect::<Vec<_>>()[..] {
-                let field = |line: &str, name: &str| line.strip_prefix(name).expect("the field").to_owned();
-                let data = serde_json::from_str(&field(data, "data: ")).expect("JSON");
-                return Some((field(id, "id: "), field(event, "event: "), data));
-            }
-            assert!(block.starts_with("retry: ") || block.starts_with(':'), "{block}");
-        }
-    }
-
-    /// Everything up to the end.
-    async fn all(mut self) -> Vec<Seen> {
-        let mut all = Vec::new();
-        while let Some(event) = self.next().await {
-            all.push(event);
-        }
-        all
-    }
+fn events(id: JobId) -> String {
+    format!("/v1/jobs/{id}/events")
 }
 
 /// A job with a past: it talked, failed, talked again and succeeded.
@@ -95,7 +37,7 @@ async fn eventful(app: &TestApp) -> JobId {
 async fn a_final_job_tells_its_story_and_ends() {
     let app = TestApp::start().await;
     let id = eventful(&app).await;
-    let (response, reading) = Reading::open(&app, id, None).await;
+    let (response, reading) = Reading::open(&app, &events(id), None).await;
     for (name, value) in
         [("content-type", sse::EVENT_STREAM), ("cache-control", "no-store"), ("x-accel-buffering", "no")]
     {
@@ -130,9 +72,9 @@ async fn a_final_job_tells_its_story_and_ends() {
 async fn a_stream_is_resumed_behind_any_event() {
     let app = TestApp::start().await;
     let id = eventful(&app).await;
-    let all = Reading::of(&app, id, None).await.all().await;
+    let all = Reading::of(&app, &events(id), None).await.all().await;
     for (place, (seen, ..)) in all.iter().enumerate() {
-        let (response, reading) = Reading::open(&app, id, Some(seen)).await;
+        let (response, reading) = Reading::open(&app, &events(id), Some(seen)).await;
         match reading {
             Some(reading) => assert_eq!(reading.all().await, all[place + 1..], "behind {seen}"),
             None => assert_eq!((response.status().as_u16(), place), (204, all.len() - 1), "behind {seen}"),
@@ -146,7 +88,7 @@ async fn a_stream_is_resumed_behind_any_event() {
 async fn what_happens_is_told_as_it_happens() {
     let app = TestApp::start().await;
     let id = app.submit(json!({"delay_seconds": 3600})).await;
-    let mut reading = Reading::of(&app, id, None).await;
+    let mut reading = Reading::of(&app, &events(id), None).await;
     let (first, _, data) = reading.next().await.expect("an event");
     assert_eq!((first.as_str(), &data["state"]), ("1-0", &json!("scheduled")));
     assert!(data["run_at"].as_str() > data["at"].as_str(), "{data}");
@@ -162,7 +104,7 @@ async fn a_failure_comes_with_its_state() {
     let id = app.submit(json!({})).await;
     let failure = Failure { code: "boom".to_owned(), message: "it broke".to_owned(), retry: Retry::Never };
     app.run(id, Event::Fail(failure), None).await;
-    let (_, _, data) = Reading::of(&app, id, Some("2-0")).await.next().await.expect("an event");
+    let (_, _, data) = Reading::of(&app, &events(id), Some("2-0")).await.next().await.expect("an event");
     assert_eq!((&data["state"], &data["error"]), (&json!("failed"), &json!({"code": "boom", "message": "it broke"})));
 }
 
@@ -174,7 +116,11 @@ async fn followers_at_different_places_get_what_they_lack() {
     let (_session, lease) = app.claim(id).await;
     let said = (1..=1_000).map(|n| factory::line(n, &format!("line {n}"))).collect();
     app.report(Report { lease, said }).await;
-    let readings = [None, Some("2-0"), Some("2-500"), Some("2-1000")].map(|seen| Reading::of(&app, id, seen));
+    let readings = [None, Some("2-0"), Some("2-500"), Some("2-1000")].map(|seen| {
+        let path = events(id);
+        let app = &app;
+        async move { Reading::of(app, &path, seen).await }
+    });
     let readings = futures_util::future::join_all(readings).await;
     app.end(lease, Event::Succeed, None).await;
     app.broker.signal(Signal::Changed(vec![id])).await;
@@ -190,7 +136,7 @@ async fn followers_at_different_places_get_what_they_lack() {
 async fn an_end_is_told_without_any_signal() {
     let app = TestApp::start().await;
     let id = app.submit(json!({})).await;
-    let mut reading = Reading::of(&app, id, Some("1-0")).await;
+    let mut reading = Reading::of(&app, &events(id), Some("1-0")).await;
     app.run(id, Event::Succeed, None).await;
     while let Some((_, _, data)) = reading.next().await {
         if data["state"] == "succeeded" {
@@ -204,7 +150,7 @@ async fn an_end_is_told_without_any_signal() {
 async fn a_shutdown_ends_the_stream() {
     let app = TestApp::start().await;
     let id = app.submit(json!({})).await;
-    let mut reading = Reading::of(&app, id, None).await;
+    let mut reading = Reading::of(&app, &events(id), None).await;
     reading.next().await.expect("an event");
     app.stop.cancel();
     assert_eq!(reading.next().await, None);
