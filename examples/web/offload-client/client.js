@@ -63,22 +63,65 @@ export class OffloadClient {
      * stream that breaks off is taken up where it ended, without a gap or a repetition.
      */
     async *follow(id, options = {}) {
+        for await (const { id: seen, event, data } of this.#stream(`/v1/jobs/${encodeURIComponent(id)}/events`, options)) {
+            const happened = { id: seen, event, data: JSON.parse(data) };
+            yield happened;
+            if (event === "state" && FINAL.has(happened.data.state))
+                return;
+        }
+    }
+    /** Follows a batch: as it is, and again whenever it has moved, until all of its jobs are final. */
+    async *followBatch(id, options = {}) {
+        for await (const { data } of this.#stream(`/v1/batches/${encodeURIComponent(id)}/events`, options)) {
+            const batch = JSON.parse(data);
+            yield batch;
+            const { succeeded, failed, cancelled } = batch.counts;
+            if (batch.finished_at && succeeded + failed + cancelled === batch.total)
+                return;
+        }
+    }
+    /**
+     * Follows a list: the newest jobs that the filter matches, newest first, and the list again whenever something in it has
+     * changed. It never ends by itself: leave the loop, or give a `signal`.
+     */
+    async *followList(filter = {}, options = {}) {
+        const query = new URLSearchParams();
+        for (const [name, value] of Object.entries(filter))
+            if (value !== undefined)
+                query.set(name, String(value));
+        const jobs = new Map();
+        for await (const { event, data } of this.#stream(`/v1/events?${query}`, options)) {
+            if (event === "list") {
+                jobs.clear();
+                for (const job of JSON.parse(data).items)
+                    jobs.set(job.id, job);
+            }
+            else {
+                const { changed, removed } = JSON.parse(data);
+                for (const id of removed)
+                    jobs.delete(id);
+                for (const job of changed)
+                    jobs.set(job.id, job);
+            }
+            // Ids sort by the time at which they were made.
+            yield [...jobs.values()].sort((a, b) => (a.id < b.id ? 1 : -1));
+        }
+    }
+    /** The events of a stream; one that breaks off is taken up behind the last that came. Ends where nothing will follow. */
+    async *#stream(path, options) {
         let last = options.after;
         for (let failures = 0;; failures += 1) {
             const headers = { accept: "text/event-stream" };
             if (last)
                 headers["last-event-id"] = last;
-            const response = await this.request("GET", `/v1/jobs/${encodeURIComponent(id)}/events`, { headers, signal: options.signal });
+            const response = await this.request("GET", path, { headers, signal: options.signal });
             if (response.status === 204 || !response.body)
                 return;
             try {
-                for await (const { id: seen, event, data } of serverSentEvents(response.body)) {
+                for await (const event of serverSentEvents(response.body)) {
                     failures = 0;
-                    last = seen;
-                    const happened = { id: seen, event, data: JSON.parse(data) };
-                    yield happened;
-                    if (event === "state" && FINAL.has(happened.data.state))
-                        return;
+                    last = event.id;
+                    yield event;
                 }
             }
             catch (error) {
