@@ -27,6 +27,9 @@ const HOG: Duration = Duration::from_secs(180);
 const PAUSE: Duration = Duration::from_millis(300);
 const SHORT_PAUSE: Duration = Duration::from_millis(150);
 
+/// What comes this much later makes connecting, which is a dozen of round trips, last for as long as a short lease.
+const SLOW_TO_CONNECT: Duration = Duration::from_millis(100);
+
 /// Locks against every writer; and some rows that writers want.
 const LOCK_TABLE: &str = "BEGIN; LOCK TABLE offload.jobs IN SHARE ROW EXCLUSIVE MODE";
 const LOCK_ROWS: &str =
@@ -260,8 +263,9 @@ impl World {
 
     async fn inject_network(&self, node: &Node, to: Service, how: NetworkFault, lasts: Duration) {
         let doom = async || {
-            // A way that is slow is one all the same.
-            if node.role == Role::Worker && to == Service::Database && !matches!(how, NetworkFault::Slow(_)) {
+            // A way that is slow is one all the same, unless it takes a short lease to connect again after another fault.
+            let is_passable = matches!(how, NetworkFault::Slow(delay) if delay < SLOW_TO_CONNECT);
+            if node.role == Role::Worker && to == Service::Database && !is_passable {
                 node.life().await.doom();
             }
         };
