@@ -30,18 +30,23 @@ fn whatever_fails_every_accepted_job_comes_to_its_one_end() {
                     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
                     let outcome = runtime.expect("a runtime").block_on(run::run(seed));
                     println!("{}", outcome.summary());
-                    report.lock().unwrap_or_else(PoisonError::into_inner).add(outcome);
+                    let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                    report.add(outcome);
+                    write(&report);
                 }
             });
         }
     });
     let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("\n{}", report.text());
-    if let Some(folder) = std::env::var_os("OFFLOAD_FAULTS_REPORT").map(PathBuf::from) {
-        std::fs::create_dir_all(&folder).expect("the folder for reports can be made");
-        std::fs::write(folder.join("report.txt"), report.text()).expect("written");
-        std::fs::write(folder.join("report.json"), format!("{:#}\n", report.json())).expect("written");
-    }
     let failed = report.failed_seeds();
     assert!(failed.is_empty(), "failed with the seeds {failed:?}: OFFLOAD_FAULTS_SEED={} repeats one", failed[0]);
+}
+
+/// Writes down what the runs have come to so far, where that is wished.
+fn write(report: &Report) {
+    let Some(folder) = std::env::var_os("OFFLOAD_FAULTS_REPORT").map(PathBuf::from) else { return };
+    std::fs::create_dir_all(&folder).expect("the folder for reports can be made");
+    std::fs::write(folder.join("report.txt"), report.text()).expect("written");
+    std::fs::write(folder.join("report.json"), format!("{:#}\n", report.json())).expect("written");
 }
