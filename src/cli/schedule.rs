@@ -1,5 +1,7 @@
 //! The command line of `offload schedule`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::ClientArgs;
@@ -8,6 +10,7 @@ const EXAMPLES: &str = "\
 Examples:
   offload schedule create nightly --cron '30 2 * * *' --time-zone Europe/Berlin \\
       report.render '{\"day\": \"{{fire.date}}\"}'
+  offload schedule create reports --cron @daily --batch reports.ndjson
   offload schedule create probe --every 60 http.call @probe.json --overlap skip
   offload schedule preview nightly --count 5
   offload schedule pause nightly";
@@ -29,7 +32,7 @@ pub(crate) enum ScheduleCommand {
     Show(OneArgs),
     /// Show when it fires next
     Preview(PreviewArgs),
-    /// Submit its job now, whatever it does otherwise
+    /// Submit its job or its batch now, whatever it does otherwise
     Run(OneArgs),
     /// Stop it for a while
     Pause(OneArgs),
@@ -66,12 +69,19 @@ pub(crate) struct CreateArgs {
     pub(crate) name: String,
 
     /// The kind of its jobs; `offload kinds` lists them
-    pub(crate) kind: String,
+    #[arg(required_unless_present = "batch")]
+    pub(crate) kind: Option<String>,
 
     /// Their payload: JSON, @FILE to read it from a file, - to read it from standard input. Strings in it may hold
     /// {{fire.at}}, {{fire.local}}, {{fire.date}}, {{fire.time}}, {{fire.unix}}, {{schedule.id}}, {{schedule.name}}
     #[arg(default_value = "{}")]
     pub(crate) payload: String,
+
+    /// Submit a batch each time, of the jobs in this file, one a line (NDJSON), 1000 at most. A first line {"batch": {…}} may tell
+    /// their defaults, follow_up, callback and metadata
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "payload", "queue", "priority", "max_attempts", "timeout", "tags",
+                                                           "unique_key"])]
+    pub(crate) batch: Option<PathBuf>,
 
     /// A cron pattern: five fields, or six with seconds in front, or a nickname such as @hourly
     #[arg(long, value_name = "PATTERN", required_unless_present = "every")]

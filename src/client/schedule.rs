@@ -1,11 +1,15 @@
 //! Schedules, as a client sees and makes them.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
-use offload_common::job::{BatchId, JobId, ScheduleId};
+use offload_common::RawJson;
+use offload_common::job::{BatchId, JobId, ScheduleId, State};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use super::{ANSWER, Answer, Client, ClientError, JobView, Result, Submission};
+use super::{ANSWER, Answer, Client, ClientError, Result, Submission};
 
 /// A schedule to make; what is left out gets its default.
 #[derive(Debug, Serialize)]
@@ -39,8 +43,12 @@ pub(crate) struct NewSchedule {
     /// `allow`, `skip`, `queue` or `cancel_previous`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) overlap: Option<String>,
-    /// What it submits.
-    pub(crate) job: Submission,
+    /// The job that it submits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) job: Option<Submission>,
+    /// Or the batch, by its fields.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) batch: Option<BTreeMap<String, RawJson>>,
 }
 
 /// A schedule. Fields that are not shown anywhere are left out.
@@ -107,6 +115,17 @@ pub(crate) struct FireView {
     pub(crate) batch_id: Option<BatchId>,
 }
 
+/// What a schedule submitted when it was told to.
+#[derive(Debug, Deserialize)]
+pub(crate) struct RunView {
+    /// The id of the job, or of the batch.
+    pub(crate) id: Uuid,
+    /// Where the job stands.
+    pub(crate) state: Option<State>,
+    /// How many jobs the batch has.
+    pub(crate) total: Option<u64>,
+}
+
 /// The fires that come.
 #[derive(Debug, Deserialize)]
 pub(crate) struct PreviewView {
@@ -170,8 +189,8 @@ impl Client {
         self.json(request.query(&[("count", count)]).timeout(ANSWER)).await
     }
 
-    /// Submits its job now.
-    pub(crate) async fn run_schedule(&self, id: ScheduleId) -> Result<Answer<JobView>> {
+    /// Submits its job or its batch now.
+    pub(crate) async fn run_schedule(&self, id: ScheduleId) -> Result<Answer<RunView>> {
         self.json(self.request(Method::POST, &format!("v1/schedules/{id}/run"))?.timeout(ANSWER)).await
     }
 

@@ -38,6 +38,35 @@ fn a_schedule_from_its_making_to_its_end() {
 }
 
 #[test]
+fn a_schedule_of_batches_is_made_from_a_file_and_run() {
+    let server = Server::dev();
+    let header = r#"{"batch": {"defaults": {"kind": "echo", "tags": ["nightly"]}}}"#;
+    let jobs = (0..3).map(|n| format!(r#"{{"payload": {{"value": [{n}, "{{{{fire.date}}}}"]}}}}"#));
+    std::fs::write(
+        server.folder.path().join("jobs.ndjson"),
+        [header.to_owned()].into_iter().chain(jobs).collect::<Vec<_>>().join("\n"),
+    )
+    .expect("written");
+    let create = ["schedule", "create", "nightly", "--cron", "30 2 * * *"];
+    let made = server.run(&[&create[..], &["--batch", "jobs.ndjson"]].concat());
+    assert_eq!((made.code, made.err.as_str()), (Some(0), ""));
+    assert!(server.run(&["schedule", "show", "nightly"]).out.contains("a batch of 3"));
+
+    let run = server.run(&["schedule", "run", "nightly"]);
+    let id = run.out.strip_suffix("  3 jobs\n").expect("the batch").to_owned();
+    assert_eq!(server.run(&["wait", "--batch", &id]).code, Some(0));
+    let run = server.run(&["schedule", "run", "nightly", "--json"]);
+    assert_eq!(run.json()[0]["total"], json!(3));
+    assert_eq!(server.run(&["list", "--tag", "nightly", "--json"]).json().len(), 6);
+
+    std::fs::write(server.folder.path().join("bad.ndjson"), "{\"kind\": \"echo\"}\n{").expect("written");
+    let bad = server.run(&[&create[..], &["--batch", "bad.ndjson"]].concat());
+    assert!(bad.code == Some(1) && bad.err.contains("in the file bad.ndjson: line 2 is not JSON"), "{bad:?}");
+    let both = server.run(&[&create[..], &["echo", "--batch", "jobs.ndjson"]].concat());
+    assert_eq!(both.code, Some(2), "{both:?}");
+}
+
+#[test]
 fn what_is_wrong_with_a_schedule_is_told_with_every_pointer() {
     let server = Server::dev();
     let arguments = ["schedule", "create", "x", "echo", r#"{"sleep_seconds": "long"}"#, "--cron", "99 * * * *"];

@@ -90,11 +90,17 @@ async fn preview(args: PreviewArgs) -> anyhow::Result<()> {
 
 async fn run_now(args: OneArgs) -> anyhow::Result<()> {
     let (client, id) = find(&args).await?;
-    let job = client.run_schedule(id).await?;
+    let run = client.run_schedule(id).await?;
     if args.client.json {
-        return Ok(output::line(job.raw.get())?);
+        return Ok(output::line(run.raw.get())?);
     }
-    Ok(output::line(format_args!("{}  {}", job.value.id, job.value.state))?)
+    let id = run.value.id;
+    match (run.value.state, run.value.total) {
+        (Some(state), _) => output::line(format_args!("{id}  {state}"))?,
+        (None, Some(total)) => output::line(format_args!("{id}  {total} jobs"))?,
+        (None, None) => output::line(id)?,
+    }
+    Ok(())
 }
 
 async fn pause(args: OneArgs, pause: bool) -> anyhow::Result<()> {
