@@ -82,12 +82,6 @@ impl<T: Watched> Watches<T> {
         tokio::spawn(self.0.stop.clone().run_until_cancelled_owned(self.0.clone().read(key, sender)));
         receiver
     }
-
-    /// How many things are read.
-    #[cfg(test)]
-    pub(crate) fn count(&self) -> usize {
-        self.0.watched().len()
-    }
 }
 
 impl<T: Watched> Inner<T> {
@@ -139,5 +133,13 @@ impl<T: Watched> Inner<T> {
             watched.remove(key);
         }
         left
+    }
+}
+
+#[cfg(test)]
+impl<T: Watched> Watches<T> {
+    /// How many things are read.
+    pub(crate) fn count(&self) -> usize {
+        self.0.watched().len()
     }
 }
