@@ -30,6 +30,12 @@ impl Client {
         job["id"].as_str().expect("an id").to_owned()
     }
 
+    /// Submits a batch; it must be accepted.
+    pub(crate) async fn submit_batch(&self, batch: Value) {
+        let answer = self.http.post(format!("{}/v1/batches", self.base)).json(&batch).send().await.expect("answers");
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    }
+
     /// The job as it is now.
     pub(crate) async fn job(&self, id: &str) -> Value {
         let answer = self.http.get(format!("{}/v1/jobs/{id}", self.base)).send().await.expect("answers");

@@ -12,6 +12,7 @@ mod footprint;
 mod long_job;
 mod recovery;
 mod starts;
+mod streams;
 #[path = "../faults/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the fault suite uses the rest of it")]
 mod support;
