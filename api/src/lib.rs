@@ -18,6 +18,7 @@ mod json_body;
 mod linger;
 mod listing;
 mod live;
+mod newest;
 mod openapi;
 mod paging;
 mod problem;

@@ -15,12 +15,10 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
 
+use crate::newest::newest_jobs;
 use crate::sse;
 use crate::view::JobView;
 use crate::watch::{Latest, Watched, Watches};
-
-/// A list ends where its jobs take more than this many bytes.
-const MOST_BYTES: usize = 8 * 1024 * 1024;
 
 /// The lists that are followed here.
 pub(crate) type ListWatches = Watches<Listing>;
@@ -101,17 +99,10 @@ enum ListEventData<'a> {
 
 impl Listing {
     fn new(jobs: &[Job], known: Option<&Listing>) -> Self {
-        let (mut written, mut bytes) = (Vec::with_capacity(jobs.len()), 0);
-        for job in jobs {
-            // A job is made of what can be written.
-            let Ok(text) = to_raw_value(&JobView::from(job)) else { continue };
-            bytes += text.get().len();
-            if bytes > MOST_BYTES && !written.is_empty() {
-                break;
-            }
-            written.push((job.id, Arc::from(text)));
-        }
-        Self::of(written, known)
+        // A job is made of what can be written.
+        let write = |job| to_raw_value(&JobView::from(job)).ok();
+        let written = jobs.iter().filter_map(|job| Some((job.id, Arc::from(write(job)?))));
+        Self::of(written.collect(), known)
     }
 
     fn of(jobs: Vec<(JobId, Arc<RawValue>)>, known: Option<&Listing>) -> Self {
@@ -169,7 +160,8 @@ impl Watched for Listing {
     type Key = JobFilter;
 
     async fn read(store: &dyn Store, filter: &JobFilter, known: Option<&Self>) -> store::Result<Option<Self>> {
-        Ok(Some(Self::new(&store.jobs(filter).await?, known)))
+        let (jobs, _) = newest_jobs(store, filter).await?;
+        Ok(Some(Self::new(&jobs, known)))
     }
 
     fn is_news_to(&self, known: &Self) -> bool {

@@ -10,6 +10,7 @@ use offload_common::store::JobFilter;
 use serde_json::json;
 
 use crate::app::App;
+use crate::newest::newest_jobs;
 use crate::openapi::{Answer, Operation, Parameter, Schemas};
 use crate::paging;
 use crate::problem::{Problem, ProblemType};
@@ -33,7 +34,8 @@ fn describe(schemas: &mut Schemas) -> Operation {
     let time = || json!({ "type": "string", "format": "date-time" });
     let limit = json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT });
     let operation = Operation::new("listJobs", "jobs", "List jobs, newest first").description(
-        "Every filter that is given must match. The next page is where `Link` with `rel=\"next\"` points.",
+        "Every filter that is given must match. The next page is where `Link` with `rel=\"next\"` points; a page \
+                      ends early where its jobs take more than 8 MiB.",
     );
     filter::describe(operation)
         .parameter(Parameter::query("created_after", "Accepted at this time or later.", time()))
@@ -55,14 +57,11 @@ async fn handle(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Probl
         created_after: query.time("created_after"),
         created_before: query.time("created_before"),
         before: query.parse("cursor", cursor),
-        // One more than asked for tells whether there is a next page.
-        limit: limit + 1,
+        limit,
         ..filter::read(&mut query)
     };
     query.finish()?;
-    let mut jobs = app.ask(app.store.jobs(&filter)).await?;
-    let more = jobs.len() > limit as usize;
-    jobs.truncate(limit as usize);
+    let (jobs, more) = app.ask(newest_jobs(&*app.store, &filter)).await?;
     let next = jobs.last().filter(|_| more).map(|job| job.id.0.simple().to_string());
     Ok(paging::page(jobs.iter().map(JobView::from).collect(), &uri, "cursor", next))
 }
@@ -111,6 +110,25 @@ mod tests {
         }
         assert_eq!((seen, pages), (submitted, 3));
         assert_eq!(ids(&app.get("/v1/jobs").await).len(), 8);
+    }
+
+    /// 400 jobs, of which the first are large, on pages that would hold them all.
+    #[tokio::test]
+    async fn a_page_ends_where_its_jobs_take_too_much() {
+        let app = TestApp::start().await;
+        let mut submitted = Vec::new();
+        for n in 0..400 {
+            let name = "x".repeat(if n < 11 { 1_000_000 } else { 1 });
+            submitted.insert(0, app.submit(json!({"payload": {"value": 1, "name": name}})).await.to_string());
+        }
+        let (mut path, mut pages) = (Some("/v1/jobs?limit=1000".to_owned()), Vec::new());
+        while let Some(here) = path {
+            let page = app.get(&here).await;
+            path = next(&page);
+            pages.push(ids(&page));
+        }
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [397, 3]);
+        assert_eq!(pages.concat(), submitted);
     }
 
     #[tokio::test]
