@@ -7,10 +7,11 @@ use sqlx::postgres::PgRow;
 use sqlx::{Connection, PgConnection, Row as _};
 
 use super::links::{Known, Links};
-use super::load::{ASKED_TO_FAIL, Promise, Sighting};
+use super::load::{ASKED_TO_FAIL, HOG, Promise, Sighting};
 
 const JOBS: &str = "SELECT id::text, kind, state::text, attempt, max_attempts, losses, error->>'code' AS code,
     batch_id::text AS batch, extract(epoch FROM fire_at)::bigint AS fire_at,
+    extract(epoch FROM started_at)::float8 AS started_at, extract(epoch FROM finished_at)::float8 AS finished_at,
     coalesce((payload->>'fail_attempts')::integer, 0) AS fail_attempts,
     coalesce((SELECT array_agg(h->>'code') FROM jsonb_array_elements(history) h), '{}') AS history FROM offload.jobs";
 
@@ -22,9 +23,10 @@ const REAPED: &str = "SELECT pid, id::text FROM offload.workers WHERE reaped_at 
 /// The codes of failures that nobody asked for.
 const WORKER_LOST: &str = "worker_lost";
 const AWAY: &str = "database_unavailable";
+/// And that of an end without any attempt.
+const GAVE_WAY: &str = "parent_not_succeeded";
 
-/// The kind whose handler ends its process, and the kind that writes to the ledger.
-const HOG: &str = "fault.hog";
+/// The kind that writes to the ledger.
 const LEDGER_KIND: &str = "fault.ledger";
 
 /// Losses after which a job is given up.
@@ -40,6 +42,9 @@ pub(super) struct Row {
     pub(super) batch: Option<String>,
     /// The fire of the schedule that it is of, in seconds.
     pub(super) fire_at: Option<i64>,
+    /// When its last attempt started, and when it became final, in seconds.
+    started_at: Option<f64>,
+    finished_at: Option<f64>,
     /// So many attempts fail on demand.
     fail_attempts: i32,
     attempt: i32,
@@ -58,6 +63,8 @@ impl Row {
             state: row.try_get("state")?,
             batch: row.try_get("batch")?,
             fire_at: row.try_get("fire_at")?,
+            started_at: row.try_get("started_at")?,
+            finished_at: row.try_get("finished_at")?,
             fail_attempts: row.try_get("fail_attempts")?,
             attempt: row.try_get("attempt")?,
             max_attempts: row.try_get("max_attempts")?,
@@ -156,7 +163,14 @@ impl Books {
             {
                 findings.push(format!("job {job:?} is not what was asked for: {promise:?}"));
             }
-            findings.extend(around.wrong_with(job, promise.cancelled));
+            let gives_way = self.gives_way(promise);
+            if gives_way && job.state != "cancelled" {
+                findings.push(format!("one that job {} runs after has not succeeded: {job:?}", job.id));
+            }
+            if self.parents(promise).any(|parent| job.started_at.is_some_and(|at| parent.finished_at > Some(at))) {
+                findings.push(format!("job {} started before those that it runs after had ended: {job:?}", job.id));
+            }
+            findings.extend(around.wrong_with(job, promise.cancelled || gives_way));
         }
         let promised: HashSet<_> = known.promises.iter().map(|promise| &promise.id).collect();
         let explained = self.links.explained(&self.jobs, known);
@@ -171,6 +185,16 @@ impl Books {
         self.audit_ledger(&mut audited, &mut findings);
         self.audit_reaped(around, &mut findings);
         (audited, findings)
+    }
+
+    /// The jobs that a job runs after.
+    fn parents(&self, promise: &Promise) -> impl Iterator<Item = &Row> {
+        promise.wish.after.iter().filter_map(|parent| self.jobs.get(parent))
+    }
+
+    /// Whether a job is to be cancelled because of another.
+    fn gives_way(&self, promise: &Promise) -> bool {
+        promise.wish.gives_way && self.parents(promise).any(|parent| parent.state != "succeeded")
     }
 
     fn audit_ledger(&self, audited: &mut Audited, findings: &mut Vec<String>) {
@@ -222,7 +246,8 @@ impl Circumstances {
     }
 
     fn complaint(&self, job: &Row, cancel_asked: bool) -> Option<&'static str> {
-        let failures = i32::try_from(job.history.len()).unwrap_or(i32::MAX);
+        let failures = job.history.iter().filter(|code| *code != GAVE_WAY).count();
+        let failures = i32::try_from(failures).unwrap_or(i32::MAX);
         let asked = job.history.iter().filter(|code| *code == ASKED_TO_FAIL).count();
         if asked > job.fail_attempts as usize {
             return Some("failed more often on demand than was asked for");
@@ -230,6 +255,7 @@ impl Circumstances {
         let legal = |code: &String| match code.as_str() {
             ASKED_TO_FAIL => true,
             AWAY => self.database_was_away,
+            GAVE_WAY => job.state == "cancelled" && job.attempt == 0,
             // Only the end can be this.
             WORKER_LOST => job.code.as_deref() == Some(WORKER_LOST) && job.state != "succeeded",
             _ => false,

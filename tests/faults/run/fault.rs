@@ -114,13 +114,12 @@ impl Dice<'_> {
     /// A step that this role comes to.
     fn point(&mut self, role: Role) -> Fault {
         let of_api = |point: &&&str| point.starts_with("accept") || point.starts_with("publish");
-        // The load has no chains: nothing is released.
-        let points = POINTS.iter().filter(|point| !point.starts_with("release"));
-        let points: Vec<&&str> = points.filter(|point| of_api(point) == (role == Role::Api)).collect();
+        let points: Vec<&&str> = POINTS.iter().filter(|point| of_api(point) == (role == Role::Api)).collect();
         let point = **points.choose(self.random).expect("there are some");
         let stop = self.random.random_ratio(1, 3).then(|| self.time(1.0, 5.0, 8.0));
         // Steps that are not taken for every job are met in earnest the first time.
-        let rare = ["promote.after", "steal.after", "reap.after", "fire.before", "fire.after"].contains(&point);
+        let rare = ["promote.after", "release.after", "steal.after", "reap.after", "fire.before", "fire.after"]
+            .contains(&point);
         let nth = if rare { self.count(1, 2) } else { self.count(1, 60) };
         Fault::Point { role, point, stop, nth }
     }

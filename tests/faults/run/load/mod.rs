@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use offload_common::testing::within;
 use rand::rngs::StdRng;
+use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -18,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::batch::PromisedBatch;
 use self::client::{Ask, Body, Client};
-pub(crate) use self::wish::{ASKED_TO_FAIL, Wish};
+pub(crate) use self::wish::{ASKED_TO_FAIL, HOG, Wish};
 use super::journal::Journal;
 use crate::support::{Fleet, pass};
 
@@ -27,6 +28,11 @@ const MOST_AT_ONCE: usize = 300;
 
 /// The share of jobs that are submitted once more although they were accepted, as after an answer that was lost.
 const REPEATED: f64 = 0.03;
+
+/// The share of jobs that run after others: after at most so many of the last that were accepted.
+const CHAINED: f64 = 0.06;
+const MOST_PARENTS: usize = 3;
+const LAST: usize = 60;
 
 /// The pause between two batches.
 const BATCH: Duration = Duration::from_millis(1500);
@@ -129,12 +135,26 @@ impl Load {
             }
             let (key, again) = (self.next_key(), random.random_bool(REPEATED));
             let wish = Wish::draw(key, &self.callback, &mut random);
+            let wish = if random.random_bool(CHAINED) { self.chained(wish, &mut random) } else { wish };
             if self.submitting.len() < MOST_AT_ONCE {
                 self.submitting.spawn(self.clone().fulfil(wish, again));
             }
         }
         looking.await.expect("it does not panic");
         batching.await.expect("it does not panic");
+    }
+
+    /// Has a job run after some that were accepted, each of which may have ended, wait, or wait for others itself.
+    fn chained(&self, wish: Wish, random: &mut StdRng) -> Wish {
+        let promises = lock(&self.shared.promises);
+        let last = promises.iter().rev().filter(|promise| promise.wish.kind != HOG).take(LAST);
+        let count = random.random_range(1..=MOST_PARENTS);
+        let parents = last.map(|promise| promise.id.clone()).sample(random, count);
+        if parents.is_empty() {
+            return wish;
+        }
+        self.journal.count("jobs that run after others");
+        wish.behind(parents, random.random())
     }
 
     /// Whether a job was submitted that kills its workers.

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 /// The code that a job fails with on demand.
 pub(crate) const ASKED_TO_FAIL: &str = "asked_to_fail";
 
+/// The kind of the job that takes all memory.
+pub(crate) const HOG: &str = "fault.hog";
+
 /// A job that a client wants to have run.
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
@@ -22,6 +25,10 @@ pub(crate) struct Wish {
     pub(crate) cancel_after: Option<Duration>,
     /// Whether it is to be told of.
     pub(crate) callback: bool,
+    /// The jobs that it runs after.
+    pub(crate) after: Vec<String>,
+    /// Whether it is cancelled where one of those does not succeed.
+    pub(crate) gives_way: bool,
     pub(crate) body: Value,
 }
 
@@ -68,13 +75,21 @@ impl Wish {
             body["callback"] = callback.clone();
         }
         let cancel_after = cancel.then(|| Duration::from_secs_f64(random.random_range(0.0..1.0)));
-        Self { key, kind, fail_attempts, max_attempts, cancel_after, callback: told, body }
+        let (after, gives_way) = (Vec::new(), false);
+        Self { key, kind, fail_attempts, max_attempts, cancel_after, callback: told, after, gives_way, body }
+    }
+
+    /// The same, to run after these.
+    pub(crate) fn behind(mut self, parents: Vec<String>, gives_way: bool) -> Self {
+        self.body["after"] = json!(parents);
+        self.body["after_policy"] = json!(if gives_way { "cancel" } else { "run" });
+        Self { after: parents, gives_way, ..self }
     }
 
     /// The job that takes all the memory it can have, again and again.
     pub(crate) fn hog(key: String) -> Self {
-        let body = json!({"kind": "fault.hog", "payload": {}, "priority": "high"});
-        let (kind, callback) = ("fault.hog", false);
-        Self { key, kind, fail_attempts: 0, max_attempts: 5, cancel_after: None, callback, body }
+        let body = json!({"kind": HOG, "payload": {}, "priority": "high"});
+        let (kind, callback, after, gives_way) = (HOG, false, Vec::new(), false);
+        Self { key, kind, fail_attempts: 0, max_attempts: 5, cancel_after: None, callback, after, gives_way, body }
     }
 }
